@@ -4,10 +4,16 @@
 //! identity. What must not be here: the cache. No secret leaves this room but to the registry it is
 //! for and to the token service that belongs to it (SPEC 4.4, promise 7).
 
+mod address;
+mod challenge;
 mod download;
 mod error;
 mod metrics;
+mod realm;
+mod redirects;
 mod remote;
+mod said;
+mod transport;
 
 use std::sync::Arc;
 
