@@ -15,10 +15,12 @@ mod remote;
 mod said;
 mod transport;
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -72,7 +74,7 @@ impl Upstream {
 }
 
 /// As whom a repository is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// With what is stored with weir for this registry.
     Stored,
@@ -85,6 +87,23 @@ pub enum Identity {
 pub struct ClientLogin {
     pub username: String,
     pub secret: SecretString,
+}
+
+impl PartialEq for ClientLogin {
+    /// Takes the same time wherever the secrets differ.
+    fn eq(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.secret.expose_secret(), other.secret.expose_secret());
+        self.username == other.username && mine.as_bytes().ct_eq(theirs.as_bytes()).into()
+    }
+}
+
+impl Eq for ClientLogin {}
+
+impl Hash for ClientLogin {
+    /// The secret stays out of it: logins of one user are few.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.username.hash(state);
+    }
 }
 
 /// Where an answer came from, for logs. Never a secret.

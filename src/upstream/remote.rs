@@ -10,6 +10,10 @@ pub struct Remote {
 }
 
 impl Remote {
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Asks what a tag or digest names now. Never counts as a pull.
     pub async fn head(&self, _reference: &Reference) -> Result<Head, Error> {
         Err(self.away())
