@@ -10,6 +10,8 @@ mod load;
 mod problem;
 mod reading;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod refusals;
 mod registries;
 mod sections;
