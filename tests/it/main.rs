@@ -5,4 +5,14 @@
 pub mod support;
 
 mod architecture;
+mod bad_requests;
+mod bad_upstream;
+mod blobs;
+mod errors;
+mod flights;
+mod manifests;
+mod routing;
+mod startup;
 mod support_works;
+mod tags;
+mod tokens;

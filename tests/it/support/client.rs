@@ -105,6 +105,17 @@ impl Client {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// The same, and closes its own half behind the request.
+    pub async fn raw_half_closed(&self, request: &[u8]) -> String {
+        let mut stream = self.connect().await.expect("somebody listens");
+        // A server that has read enough may close before all of it is written.
+        let _ = stream.write_all(request).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
     async fn connect(&self) -> io::Result<TcpStream> {
         let socket = match self.address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,

@@ -40,7 +40,7 @@ pub fn eventually_async<F: Future<Output = bool>>(
     }
 }
 
-async fn pause() {
+pub(super) async fn pause() {
     let slept = tokio::task::spawn_blocking(|| std::thread::sleep(BETWEEN_LOOKS)).await;
     slept.expect("sleeping does not panic");
 }

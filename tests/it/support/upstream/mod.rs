@@ -25,7 +25,7 @@ use weir::oci::Digest;
 pub use self::fault::Fault;
 pub use self::gate::Gate;
 pub use self::log::{On, Seen};
-pub use self::settings::{Auth, Settings};
+pub use self::settings::{Auth, Habit, Settings};
 
 use self::fault::Faults;
 use self::log::{Asked, Log};
@@ -107,6 +107,10 @@ impl Upstream {
 
     pub fn token_realm(&self) -> &str {
         &self.state.token_realm
+    }
+
+    pub fn cdn_address(&self) -> &str {
+        self.state.cdn_address()
     }
 
     /// A client that goes straight to the registry.
@@ -224,6 +228,12 @@ impl Upstream {
 
     pub async fn cdn_goes_away(&self) {
         self.cdn.close().await;
+    }
+
+    /// Every transfer from the CDN breaks; the next one may succeed.
+    pub async fn cdn_restarts(&self) {
+        self.cdn.close().await;
+        self.cdn.open(self.service(cdn::answer)).await;
     }
 
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {

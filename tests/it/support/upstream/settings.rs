@@ -8,6 +8,9 @@ pub enum Auth {
     Bearer,
 }
 
+/// A way in which a registry differs from the default.
+pub type Habit = fn(&mut Settings);
+
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub auth: Auth,
