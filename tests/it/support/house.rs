@@ -1,6 +1,7 @@
 //! weir as it runs, put together from a configuration: the real `App` on ports of its own, with a
 //! directory that outlives a restart.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,8 +108,8 @@ impl House {
         let app = App::start(config, self.clock).await;
         let app = app.map_err(|error| error.to_string())?;
         let addresses = app.addresses();
-        let registry = addresses.registry[0];
-        let admin = addresses.admin;
+        let registry = socket(&addresses.registry[0]);
+        let admin = socket(&addresses.admin);
         let stop = CancellationToken::new();
         let serving = app.serve(stop.clone());
         let serving = tokio::spawn(async move {
@@ -123,6 +124,11 @@ impl House {
             serving,
         })
     }
+}
+
+fn socket(bound: &dyn Display) -> SocketAddr {
+    let text = bound.to_string();
+    text.parse().expect("tests listen on TCP")
 }
 
 /// Tables are merged, everything else is replaced.

@@ -1,5 +1,6 @@
 //! The harness: a fake registry, a client, and weir between them. Tests read like sentences.
 
+pub mod child;
 pub mod client;
 pub mod content;
 pub mod disk;
