@@ -130,6 +130,9 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
+    /// A blob of this many bytes or more comes over several connections where one of them is slow;
+    /// 0 switches it off.
+    pub parallel_above: u64,
     /// `http://`, `https://` or `socks5://`; `None`: the environment's.
     pub proxy: Option<String>,
     pub no_proxy: Option<String>,
@@ -142,6 +145,7 @@ impl fmt::Debug for Upstream {
             .field("connect_timeout", &self.connect_timeout)
             .field("header_timeout", &self.header_timeout)
             .field("idle_timeout", &self.idle_timeout)
+            .field("parallel_above", &self.parallel_above)
             .field("proxy", &self.proxy.as_deref().map(without_login))
             .field("no_proxy", &self.no_proxy)
             .finish()

@@ -142,6 +142,7 @@ pub(super) fn upstream(root: &Section<'_>) -> Upstream {
         connect_timeout: section.duration("connect_timeout", 3 * SECOND, TIMEOUT),
         header_timeout: section.duration("header_timeout", 15 * SECOND, TIMEOUT),
         idle_timeout: section.duration("idle_timeout", 30 * SECOND, TIMEOUT),
+        parallel_above: section.size("parallel_above", 128 << 20, 0..=u64::MAX),
         proxy: section.parsed("proxy", "proxy = \"http://proxy:3128\"", values::proxy),
         no_proxy: section.text("no_proxy", "no_proxy = \"localhost,.internal\""),
     }
