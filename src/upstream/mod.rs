@@ -5,10 +5,13 @@
 //! for and to the token service that belongs to it (SPEC 4.4, promise 7).
 
 mod address;
+mod breaker;
 mod challenge;
+mod credentials;
 mod download;
 mod error;
 mod metrics;
+mod quota;
 mod realm;
 mod redirects;
 mod remote;
