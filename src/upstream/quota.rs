@@ -158,9 +158,7 @@ impl Quota {
         said: &str,
         wall: Timestamp,
     ) -> ErrorKind {
-        let asked_to_wait = headers
-            .get(RETRY_AFTER)
-            .and_then(|value| retry_after(value, wall));
+        let asked_to_wait = retry_after_of(headers, wall);
         let limit = kind(headers, said);
         self.metrics.rate_limited(limit);
         let wait = match limit {
@@ -301,6 +299,11 @@ fn counted(value: &HeaderValue) -> Option<(u64, Option<Duration>)> {
     let count = parts.next()?.split(',').next()?.trim().parse().ok()?;
     let seconds = parts.find_map(|part| part.strip_prefix("w=")?.trim().parse().ok());
     Some((count, seconds.map(Duration::from_secs)))
+}
+
+/// How long the answer asks to wait.
+pub(super) fn retry_after_of(headers: &HeaderMap, wall: Timestamp) -> Option<Duration> {
+    retry_after(headers.get(RETRY_AFTER)?, wall)
 }
 
 /// Seconds, a date, or what GHCR sends: a number with a unit and more text behind it.
