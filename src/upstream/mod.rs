@@ -23,6 +23,8 @@ mod redirects;
 mod registry;
 mod remote;
 mod said;
+#[cfg(test)]
+mod tests;
 mod token_service;
 mod tokens;
 mod transport;
