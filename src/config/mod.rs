@@ -23,3 +23,4 @@ mod values;
 pub use checked::*;
 pub use load::{LoadError, load, load_str};
 pub use problem::{Danger, Place, Problem, Problems, Warning, Wrong};
+pub(crate) use units::{duration_text, size_text};

@@ -73,7 +73,7 @@ impl Section<'_> {
 
     fn duration_of(&self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
         self.read(key, |node| {
-            let expected = "a duration with its unit, such as \"30s\",";
+            let expected = "a duration such as \"30s\"";
             let text = node.text().ok_or_else(|| kind(expected, node))?;
             let value =
                 parse_duration(text).ok_or_else(|| Wrong::Duration { text: text.into() })?;
@@ -91,7 +91,7 @@ impl Section<'_> {
 
     pub(super) fn size(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let value = self.read(key, |node| {
-            let expected = "a size with its unit, such as \"50GiB\",";
+            let expected = "a size such as \"50GiB\"";
             let text = node.text().ok_or_else(|| kind(expected, node))?;
             let value = parse_size(text).ok_or_else(|| Wrong::Size { text: text.into() })?;
             if range.contains(&value) {

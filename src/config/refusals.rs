@@ -120,7 +120,7 @@ fn each_value_that_cannot_be_is_refused() {
         ),
         (
             "[tags]\nfresh_for = 60",
-            "tags.fresh_for: a duration with its unit",
+            "tags.fresh_for: a duration such as",
         ),
         (
             "[tags]\nfresh_for = \"9999d\"",
