@@ -21,10 +21,10 @@ async fn away(upstream: &Upstream) -> (Away, String) {
         .await
         .unwrap_err();
     let text = error.to_string();
-    match error.kind {
-        ErrorKind::Away(away) => (away, text),
-        other => panic!("{other:?}"),
-    }
+    let ErrorKind::Away(away) = error.kind else {
+        panic!("{text}");
+    };
+    (away, text)
 }
 
 async fn away_at(endpoint: &str) -> (Away, String) {
@@ -103,7 +103,7 @@ async fn silence_is_a_timeout_of_the_right_part() {
         "{kind:?}"
     );
     assert!(
-        text.contains("no answer while waiting for the answer within 0.1 s"),
+        text.contains("timed out while waiting for the answer, after 0.1 s"),
         "{text}"
     );
     let (kind, _) = away(&quick("https")).await;
@@ -205,12 +205,19 @@ async fn a_private_authority_is_trusted_for_registry_token_service_and_redirects
         }
     })
     .await;
-    // Without the port in Host over HTTP/2 the realm would lead elsewhere.
     let url = server.url_as("localhost");
     let (upstream, _) = one(trusting(&url, &ca_file));
     let remote = remote(&upstream, "r.test/a");
     let mut download = remote.blob(&sha256(b"blob"), 0).await.unwrap();
     assert_eq!(download.chunk().await.unwrap().unwrap(), "blob");
+    remote.manifest(&tag("1")).await.unwrap();
+    let versions: Vec<_> = server.take().iter().map(|seen| seen.version).collect();
+    let (h1, h2) = (http::Version::HTTP_11, http::Version::HTTP_2);
+    assert_eq!(
+        versions,
+        [h1, h2, h1, h2],
+        "blobs have connections of their own"
+    );
     let (upstream, _) = one(registry("r.test", &[&url]));
     let (kind, text) = away(&upstream).await;
     assert!(matches!(kind, Away::Tls(Tls::UnknownCa)), "{kind:?}");
