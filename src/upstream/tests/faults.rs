@@ -323,3 +323,45 @@ async fn a_proxy_is_gone_through_where_it_is_set() {
     assert!(matches!(kind, Away::Proxy { .. }), "{kind:?}");
     assert!(text.contains("NO_PROXY"), "{text}");
 }
+
+/// A SOCKS5 proxy without authentication, that says which name it was asked for.
+async fn socks(seen: Arc<std::sync::Mutex<Vec<String>>>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut greeting = [0; 3];
+            client.read_exact(&mut greeting).await.unwrap();
+            client.write_all(&[5, 0]).await.unwrap();
+            let mut head = [0; 5];
+            client.read_exact(&mut head).await.unwrap();
+            assert_eq!(head[3], 3, "names are the proxy's to resolve");
+            let mut name = vec![0; usize::from(head[4])];
+            client.read_exact(&mut name).await.unwrap();
+            let port = client.read_u16().await.unwrap();
+            seen.lock().unwrap().push(String::from_utf8(name).unwrap());
+            let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            client
+                .write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 0])
+                .await
+                .unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_socks_proxy_resolves_the_names() {
+    let seen = Arc::default();
+    let address = socks(Arc::clone(&seen)).await;
+    let server = Server::start(|_| image_reply()).await;
+    let endpoint = format!("http://registry.internal.invalid:{}", server.address.port());
+    let mut config = config(vec![registry("r.test", &[&endpoint])]);
+    config.upstream.proxy = Some(format!("socks5://{address}"));
+    remote(&upstream(&config).0, "r.test/a")
+        .manifest(&tag("1"))
+        .await
+        .unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["registry.internal.invalid"]);
+}
