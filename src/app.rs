@@ -3,6 +3,10 @@
 //! Sockets are bound before anything else; nothing here waits for the network. What must not be
 //! here: decisions about a pull.
 
+mod metrics;
+mod reload;
+mod watch;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +20,14 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{Admin, Health};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
-use crate::metrics;
 use crate::pull::{self, Pull};
 use crate::server::{self, BindError, Bound, Listener, Server};
 use crate::store::{self, Store};
 use crate::upkeep::{self, Upkeep};
 use crate::upstream::{self, Upstream};
+
+use reload::Rooms;
+pub use reload::{Because, Loader, ReloadError, Reloader};
 
 /// How long the admin address still answers after everything else has ended.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
@@ -37,7 +43,7 @@ pub struct App {
     pull: Arc<Pull>,
     store: Arc<Store>,
     upkeep: Upkeep,
-    drain_timeout: Duration,
+    reloader: Arc<Reloader>,
 }
 
 /// Where weir listens, with real ports where 0 was asked for.
@@ -70,8 +76,19 @@ pub enum ServeError {
 }
 
 impl App {
-    /// Binds the sockets, opens the store, and puts the rooms together.
+    /// Starts with a configuration that never changes; only the files that it names do.
     pub async fn start(config: Config, clock: Clock) -> Result<App, StartError> {
+        let same = config.clone();
+        App::start_reloading(config, Box::new(move || Ok(same.clone())), clock).await
+    }
+
+    /// Binds the sockets, opens the store, and puts the rooms together. `load` reads the
+    /// configuration again when it may have changed.
+    pub async fn start_reloading(
+        config: Config,
+        load: Loader,
+        clock: Clock,
+    ) -> Result<App, StartError> {
         let listeners = config
             .server
             .listen
@@ -87,16 +104,25 @@ impl App {
         let upkeep_metrics = upkeep::Metrics::new(&registry);
         let upkeep = Upkeep::new(&config.cache, store.clone(), clock, upkeep_metrics);
         let upstream = Upstream::new(&config, clock, upstream::Metrics::new(&registry))?;
+        let upstream = Arc::new(upstream);
         let pull = Pull::new(
             &config,
             store.clone(),
-            Arc::new(upstream),
+            upstream.clone(),
             clock,
             pull::Metrics::new(&registry),
         );
         let server = Server::new(&config, pull.clone(), server::Metrics::new(&registry));
         let health = Health::default();
         warn_of_openness(&config);
+        let rooms = Rooms {
+            server: server.clone(),
+            pull: pull.clone(),
+            upstream,
+            store: store.clone(),
+        };
+        let reload_metrics = metrics::Metrics::new(&registry);
+        let reloader = Reloader::new(config, load, rooms, reload_metrics, clock);
         Ok(App {
             addresses: Addresses {
                 registry: listeners
@@ -113,12 +139,17 @@ impl App {
             pull,
             store,
             upkeep,
-            drain_timeout: config.server.drain_timeout,
+            reloader,
         })
     }
 
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Takes up changed configurations while weir serves.
+    pub fn reloader(&self) -> Arc<Reloader> {
+        self.reloader.clone()
     }
 
     /// Serves until `stop`, then drains: takes no more connections, lets requests and fills under
@@ -137,6 +168,7 @@ impl App {
         let (upkeep, upkeep_stop) = (self.upkeep, CancellationToken::new());
         let until = upkeep_stop.clone();
         let keeping = tasks.spawn(async move { upkeep.run(until).await });
+        tasks.spawn(watch::watch(self.reloader.clone(), stop.clone()));
         tasks.close();
         self.health.set_ready(true);
 
@@ -146,7 +178,7 @@ impl App {
         };
         self.health.set_ready(false);
         stop.cancel();
-        let deadline = Instant::now() + self.drain_timeout;
+        let deadline = Instant::now() + self.reloader.config().server.drain_timeout;
         if tokio::time::timeout_at(deadline, &mut serving)
             .await
             .is_err()
@@ -194,7 +226,7 @@ fn count_process(registry: &Registry) {
     registry
         .register(Box::new(ProcessCollector::for_self()))
         .expect("the names of the process metrics are registered once");
-    metrics::gauges(
+    crate::metrics::gauges(
         registry,
         "weir_build_info",
         "Always 1; the label says which weir this is.",

@@ -9,7 +9,7 @@ mod print;
 mod serve;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -76,10 +76,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 impl Arguments {
     fn load(&self) -> Result<Config, LoadError> {
-        // A variable that is no text cannot be a key either.
-        let variables = std::env::vars_os()
-            .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
-        config::load(self.config.as_deref(), variables)
+        load(self.config.as_deref())
     }
 
     /// Sets up the log.
@@ -90,4 +87,12 @@ impl Arguments {
         let level = self.log_level.as_deref().or(from_environment.as_deref());
         logging::start(self.log_format, level, Style::for_stderr().is_coloured())
     }
+}
+
+/// Reads the configuration as it is now.
+fn load(file: Option<&Path>) -> Result<Config, LoadError> {
+    // A variable that is no text cannot be a key either.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+    config::load(file, variables)
 }

@@ -15,6 +15,7 @@ mod errors;
 mod flights;
 mod listings;
 mod manifests;
+mod reload;
 mod routing;
 mod startup;
 mod support_works;
