@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, Desk, Health, Refused, Reload};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::pull::{self, Pull};
@@ -118,11 +118,22 @@ impl App {
         let rooms = Rooms {
             server: server.clone(),
             pull: pull.clone(),
-            upstream,
+            upstream: upstream.clone(),
             store: store.clone(),
         };
         let reload_metrics = metrics::Metrics::new(&registry);
         let reloader = Reloader::new(config, load, rooms, reload_metrics, clock);
+        let admin = Admin::new(Desk {
+            registry,
+            health: health.clone(),
+            config: reloader.current(),
+            store: store.clone(),
+            upstream,
+            pull: pull.clone(),
+            reload: reload_when_asked(reloader.clone()),
+            clock,
+            started_at: clock.now(),
+        });
         Ok(App {
             addresses: Addresses {
                 registry: listeners
@@ -134,7 +145,7 @@ impl App {
             listeners,
             admin_listener,
             server,
-            admin: Admin::new(registry, health.clone()),
+            admin,
             health,
             pull,
             store,
@@ -209,6 +220,17 @@ async fn open_store(
     let opening = tokio::task::spawn_blocking(move || Store::open(&cache, clock, metrics));
     let store = opening.await.map_err(StartError::Opening)??;
     Ok(Arc::new(store))
+}
+
+/// The desk knows nothing of what is put together here; it gets one thing it may ask for.
+fn reload_when_asked(reloader: Arc<Reloader>) -> Reload {
+    Box::new(move || {
+        let reloader = reloader.clone();
+        Box::pin(async move {
+            let reloaded = reloader.reload(Because::Asked).await;
+            reloaded.map_err(|error| Refused(error.to_string()))
+        })
+    })
 }
 
 async fn serve_admin(admin: Admin, listener: Listener, stop: CancellationToken) -> io::Result<()> {

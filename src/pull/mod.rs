@@ -172,6 +172,11 @@ impl Pull {
             .store(Arc::new(freshness::Rules::new(&config.tags)));
     }
 
+    /// What is kept of this content in memory goes: it was removed from the store.
+    pub fn forget(&self, digest: &Digest) {
+        self.manifests.invalidate(digest);
+    }
+
     /// Ends what runs towards upstreams: fills are finished until `deadline` is over, then parked.
     pub async fn drain(&self, deadline: Duration) {
         self.tasks.close();
