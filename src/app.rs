@@ -28,6 +28,7 @@ use crate::upstream::{self, Upstream};
 
 use reload::Rooms;
 pub use reload::{Because, Loader, ReloadError, Reloader};
+use watch::Watched;
 
 /// How long the admin address still answers after everything else has ended.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
@@ -44,6 +45,7 @@ pub struct App {
     store: Arc<Store>,
     upkeep: Upkeep,
     reloader: Arc<Reloader>,
+    watched: Watched,
 }
 
 /// Where weir listens, with real ports where 0 was asked for.
@@ -89,6 +91,7 @@ impl App {
         load: Loader,
         clock: Clock,
     ) -> Result<App, StartError> {
+        let watched = Watched::now(&config.files).await;
         let listeners = config
             .server
             .listen
@@ -151,6 +154,7 @@ impl App {
             store,
             upkeep,
             reloader,
+            watched,
         })
     }
 
@@ -179,7 +183,8 @@ impl App {
         let (upkeep, upkeep_stop) = (self.upkeep, CancellationToken::new());
         let until = upkeep_stop.clone();
         let keeping = tasks.spawn(async move { upkeep.run(until).await });
-        tasks.spawn(watch::watch(self.reloader.clone(), stop.clone()));
+        let watching = watch::watch(self.watched, self.reloader.clone(), stop.clone());
+        tasks.spawn(watching);
         tasks.close();
         self.health.set_ready(true);
 

@@ -32,15 +32,38 @@ const LOOK_EVERY_DEAF: Duration = Duration::from_secs(1);
 /// Of a larger file the beginning and the length decide.
 const LOOKED_AT_BYTES_MAX: u64 = 4 << 20;
 
+/// Files, and what was in them when they were last looked at.
+pub(super) struct Watched {
+    contents: Arc<Contents>,
+    files: Vec<PathBuf>,
+    known: BTreeMap<PathBuf, Option<u64>>,
+}
+
+impl Watched {
+    /// Looks at the files. Asked for as soon as they are read, so that no change falls between.
+    pub(super) async fn now(files: &[PathBuf]) -> Watched {
+        let contents = Arc::new(Contents::default());
+        Watched {
+            known: contents.of(files).await,
+            files: files.to_vec(),
+            contents,
+        }
+    }
+}
+
 /// Asks for a reload whenever a watched file changes, until `stop`.
-pub(super) async fn watch(reloader: Arc<Reloader>, stop: CancellationToken) {
+pub(super) async fn watch(watched: Watched, reloader: Arc<Reloader>, stop: CancellationToken) {
+    let Watched {
+        contents,
+        mut files,
+        mut known,
+    } = watched;
     let mut ears = Ears::open();
-    let contents = Arc::new(Contents::default());
-    let mut files = reloader.config().files.clone();
-    let mut known = contents.of(&files).await;
+    // What changed before anybody listened is found by a look.
+    let mut hears_all = false;
     loop {
-        let hears_all = !files.is_empty() && ears.listen_to(&files);
-        let look_every = match (files.is_empty(), hears_all) {
+        let heard_all = std::mem::replace(&mut hears_all, ears.listen_to(&files));
+        let look_every = match (files.is_empty(), heard_all && hears_all) {
             // Nothing can change until somebody asks for a reload.
             (true, _) => None,
             (false, true) => Some(LOOK_EVERY),

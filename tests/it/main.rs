@@ -4,6 +4,7 @@
 
 pub mod support;
 
+mod admin;
 mod architecture;
 mod bad_requests;
 mod bad_upstream;
@@ -15,6 +16,7 @@ mod errors;
 mod flights;
 mod listings;
 mod manifests;
+mod metrics_table;
 mod reload;
 mod routing;
 mod startup;
