@@ -5,7 +5,9 @@
 
 mod check;
 mod completions;
+mod desk;
 mod print;
+mod resolve;
 mod serve;
 
 use std::ffi::OsString;
@@ -51,6 +53,8 @@ enum Command {
     Serve,
     /// Read the configuration and report every problem with its key and the cure
     Check(check::Arguments),
+    /// Say what images mean here: registry, endpoints, credentials and why, cached or not
+    Resolve(resolve::Arguments),
     /// Print the completion script for a shell
     Completions(completions::Arguments),
 }
@@ -68,6 +72,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match &arguments.command {
         None | Some(Command::Serve) => serve::run(&arguments),
         Some(Command::Check(check)) => check::run(&arguments, check),
+        Some(Command::Resolve(resolve)) => resolve::run(&arguments, resolve),
         Some(Command::Completions(completions)) => {
             completions::run(completions, &mut Arguments::command())
         }

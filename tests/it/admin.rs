@@ -74,9 +74,13 @@ async fn the_configuration_in_force_is_shown_by_its_names() {
 #[tokio::test]
 async fn an_image_that_is_removed_is_fetched_again() {
     let upstream = Upstream::start().await;
-    let index = upstream.index("library/alpine:3.20");
+    upstream.index("library/alpine:3.20");
     let weir = Weir::in_front_of(&upstream).await;
     let pulled = weir.client().pull("library/alpine", "3.20").await;
+    eventually_async("all of it is stored", async || {
+        weir.stored().len() == pulled.len()
+    })
+    .await;
     let images = get(&weir, "/api/v1/cache/images").await;
     assert_eq!(
         images["images"][0]["image"],
@@ -97,7 +101,6 @@ async fn an_image_that_is_removed_is_fetched_again() {
     upstream.forget();
     assert_eq!(weir.client().pull("library/alpine", "3.20").await, pulled);
     assert!(upstream.count(On::Blob) > 0);
-    drop(index);
 }
 
 #[tokio::test]
@@ -123,7 +126,11 @@ async fn what_is_pinned_stays_until_it_is_unpinned() {
     upstream.image("acme/app:1");
     let weir = Weir::in_front_of(&upstream).await;
     weir.client().pull("acme/app", "1").await;
-    let stored = weir.stored().len();
+    let stored = 4;
+    eventually_async("all of it is stored", async || {
+        weir.stored().len() == stored
+    })
+    .await;
     let body = json!({ "images": ["acme/app:1"] });
     assert_eq!(
         post(&weir, "/api/v1/cache/pin", &body).await["pinned"],

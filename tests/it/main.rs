@@ -18,6 +18,7 @@ mod listings;
 mod manifests;
 mod metrics_table;
 mod reload;
+mod resolve;
 mod routing;
 mod startup;
 mod support_works;
