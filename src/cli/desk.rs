@@ -82,8 +82,10 @@ impl Desk<'_> {
             .body(Empty::<bytes::Bytes>::new())
             .map_err(|error| odd(error.to_string()))?;
         let hands = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = hands.map_err(|error| odd(error.to_string()))?;
+        let (sender, connection) = hands.map_err(|error| odd(error.to_string()))?;
         let asking = async {
+            // Dropped with the answer, which ends the connection.
+            let mut sender = sender;
             let response = sender.send_request(request).await;
             let (head, body) = response
                 .map_err(|error| odd(error.to_string()))?
