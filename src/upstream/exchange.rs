@@ -45,7 +45,8 @@ pub(super) struct Question<'a> {
     pub(super) lane: Lane,
     /// It is about a manifest: the answer tells the quota, and a GET counts as a pull.
     pub(super) is_manifest: bool,
-    pub(super) deadline: Instant,
+    /// Until when it is to be answered.
+    pub(super) by: Instant,
 }
 
 /// A head that means success; the body is still to come.
@@ -203,13 +204,13 @@ impl<'a> Trip<'a> {
         }
     }
 
-    /// Until when a connection must stand. One that has answered gets the time that its next steps
-    /// take: it is slow, not away.
-    fn deadline(&self) -> Instant {
+    /// Until when the next step is to be done. A host that has answered gets the time that the next
+    /// step takes: it is slow, not away.
+    fn by(&self) -> Instant {
         let for_one_more = Instant::now() + self.registry.limits.connect_timeout;
         match self.has_answered {
-            true => self.question.deadline.max(for_one_more),
-            false => self.question.deadline,
+            true => self.question.by.max(for_one_more),
+            false => self.question.by,
         }
     }
 
@@ -261,11 +262,7 @@ impl<'a> Trip<'a> {
                     scope,
                     credential: self.credential().cloned(),
                 };
-                let held = self
-                    .registry
-                    .tokens
-                    .get(&ask, self.question.deadline)
-                    .await?;
+                let held = self.registry.tokens.get(&ask, self.by()).await?;
                 Ok(Proof::Bearer {
                     ask: Box::new(ask),
                     token: held.token,
@@ -301,8 +298,8 @@ impl<'a> Trip<'a> {
             let why = error.to_string();
             Fault::away(&self.at, Away::Protocol { why })
         })?;
-        let (lane, deadline) = (question.lane, self.deadline());
-        let answer = self.registry.transport.send(lane, request, deadline).await;
+        let (lane, by) = (question.lane, self.by());
+        let answer = self.registry.transport.send(lane, request, by).await;
         let status = answer.as_ref().ok().map(Response::status);
         self.registry.metrics.request(&question.method, status);
         tracing::debug!(

@@ -33,14 +33,15 @@ mod ways;
 mod wording;
 
 use std::collections::HashMap;
-use std::hash::RandomState;
+use std::hash::{Hash, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderValue;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -236,7 +237,7 @@ fn user_agent() -> HeaderValue {
 }
 
 /// As whom a repository is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// With what is stored with weir for this registry.
     Stored,
@@ -249,6 +250,23 @@ pub enum Identity {
 pub struct ClientLogin {
     pub username: String,
     pub secret: SecretString,
+}
+
+impl PartialEq for ClientLogin {
+    /// Takes the same time wherever the secrets differ.
+    fn eq(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.secret.expose_secret(), other.secret.expose_secret());
+        self.username == other.username && mine.as_bytes().ct_eq(theirs.as_bytes()).into()
+    }
+}
+
+impl Eq for ClientLogin {}
+
+impl Hash for ClientLogin {
+    /// The secret stays out of it: logins of one user are few.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.username.hash(state);
+    }
 }
 
 /// Where an answer came from, for logs. Never a secret.

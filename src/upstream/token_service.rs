@@ -78,13 +78,13 @@ impl TokenService {
     }
 
     /// Asks for a token.
-    pub(super) async fn ask(&self, ask: &TokenAsk, deadline: Instant) -> Result<Token, Fault> {
+    pub(super) async fn ask(&self, ask: &TokenAsk, by: Instant) -> Result<Token, Fault> {
         let realm = ask.realm.path_and_query().map(|p| p.path());
         tracing::debug!(
             registry = %self.metrics.registry(), host = ask.realm.host(), path = realm,
             service = ask.service, scope = ask.scope, credential = ask.label(), "asking for a token"
         );
-        let result = self.ask_checked(ask, deadline).await;
+        let result = self.ask_checked(ask, by).await;
         match &result {
             Ok(_) => self.metrics.token(TokenResult::Granted),
             Err(fault) => self.note(ask, fault),
@@ -104,7 +104,7 @@ impl TokenService {
         );
     }
 
-    async fn ask_checked(&self, ask: &TokenAsk, deadline: Instant) -> Result<Token, Fault> {
+    async fn ask_checked(&self, ask: &TokenAsk, by: Instant) -> Result<Token, Fault> {
         let realm = Realm {
             challenger: &ask.challenger,
             uri: &ask.realm,
@@ -120,26 +120,23 @@ impl TokenService {
         })?;
         let asked_at = Instant::now();
         let answer = match ask.credential.as_ref().map(|credential| &credential.secret) {
-            None => self.get(ask, None, deadline).await?,
+            None => self.get(ask, None, by).await?,
             Some(Secret::Password { username, password }) => {
-                let answer = self.get(ask, Some((username, password)), deadline).await?;
+                let answer = self.get(ask, Some((username, password)), by).await?;
                 if !is_elsewhere(answer.status()) {
                     answer
                 } else {
                     let user = username.as_str();
                     let grant = [("grant_type", "password"), ("username", user)];
-                    self.post(ask, &grant, ("password", password), deadline)
-                        .await?
+                    self.post(ask, &grant, ("password", password), by).await?
                 }
             }
             Some(Secret::IdentityToken { username, token }) => {
                 let grant = [("grant_type", "refresh_token")];
-                let answer = self
-                    .post(ask, &grant, ("refresh_token", token), deadline)
-                    .await?;
+                let answer = self.post(ask, &grant, ("refresh_token", token), by).await?;
                 match username {
                     Some(username) if is_elsewhere(answer.status()) => {
-                        self.get(ask, Some((username, token)), deadline).await?
+                        self.get(ask, Some((username, token)), by).await?
                     }
                     Some(_) | None => answer,
                 }
@@ -152,7 +149,7 @@ impl TokenService {
         &self,
         ask: &TokenAsk,
         login: Option<(&String, &SecretString)>,
-        deadline: Instant,
+        by: Instant,
     ) -> Result<Response<Incoming>, Fault> {
         let mut query = Query::of(ask.realm.query());
         if let Some(service) = &ask.service {
@@ -169,7 +166,7 @@ impl TokenService {
                 request = request.header(AUTHORIZATION, authorization);
             }
             let request = request.body(Body::default());
-            let answer = self.send(&uri, request, deadline).await?;
+            let answer = self.send(&uri, request, by).await?;
             if !redirects::is_redirect(answer.status()) {
                 return Ok(answer);
             }
@@ -190,7 +187,7 @@ impl TokenService {
         ask: &TokenAsk,
         grant: &[(&str, &str)],
         (name, secret): (&str, &SecretString),
-        deadline: Instant,
+        by: Instant,
     ) -> Result<Response<Incoming>, Fault> {
         let mut form = Query::of(None);
         for (name, value) in grant {
@@ -206,14 +203,14 @@ impl TokenService {
         let request = Request::post(&ask.realm)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Body::new(Bytes::from(form.into_string())));
-        self.send(&ask.realm, request, deadline).await
+        self.send(&ask.realm, request, by).await
     }
 
     async fn send(
         &self,
         uri: &Uri,
         request: Result<Request<Body>, http::Error>,
-        deadline: Instant,
+        by: Instant,
     ) -> Result<Response<Incoming>, Fault> {
         let mut request = request.map_err(|error| {
             let why = error.to_string();
@@ -223,7 +220,7 @@ impl TokenService {
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json);
         let method: Method = request.method().clone();
-        let answer = self.transport.send(Lane::Control, request, deadline).await;
+        let answer = self.transport.send(Lane::Control, request, by).await;
         let status = answer.as_ref().ok().map(|answer| answer.status());
         self.metrics.request(&method, status);
         answer.map_err(|away| Fault::away(uri, away))

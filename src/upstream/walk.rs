@@ -70,6 +70,8 @@ pub(super) struct Walk {
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) endpoint: Arc<Endpoint>,
+    /// Until when it is to answer.
+    pub(super) by: Instant,
     judged: bool,
 }
 
@@ -107,8 +109,13 @@ impl Walk {
         }
     }
 
-    pub(super) fn deadline(&self) -> Instant {
-        self.patience.deadline
+    /// The time that is left is shared with the endpoints to come: one that is silent must not use
+    /// it up.
+    fn share(&self) -> Instant {
+        let now = Instant::now();
+        let left = self.patience.deadline.saturating_duration_since(now);
+        let to_come = self.order.len() - self.next;
+        now + left / u32::try_from(to_come + 1).unwrap_or(u32::MAX)
     }
 
     /// The next endpoint to ask; the most telling of the failures when there is none.
@@ -125,8 +132,11 @@ impl Walk {
             self.next += 1;
             match endpoint.enter() {
                 Ok(()) => {
-                    let judged = false;
-                    return Ok(Turn { endpoint, judged });
+                    return Ok(Turn {
+                        endpoint,
+                        by: self.share(),
+                        judged: false,
+                    });
                 }
                 Err(shut) => {
                     let retry_in = shut.retry_in;

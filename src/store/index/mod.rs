@@ -1,0 +1,192 @@
+//! Facts about content: what a tag named, which repository names which digest, media types.
+//!
+//! sled lies behind it. Nothing here is a truth that cannot be had again, so a failure is logged,
+//! counted and answered as if the index were empty; it never fails a pull.
+
+mod database;
+mod kept;
+mod record;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use crate::clock::Clock;
+use crate::oci::{Digest, MediaType, Tag, Target};
+
+use super::layout::Layout;
+use super::metrics::{IndexOperation, Metrics};
+
+use database::{Fault, Trees};
+pub use record::TagRecord;
+
+/// The index of one cache directory. Every method is quick.
+#[derive(Debug)]
+pub struct Index {
+    /// `None` while there is none to be had, on a full disk for example.
+    trees: RwLock<Option<Trees>>,
+    path: PathBuf,
+    clock: Clock,
+    metrics: Metrics,
+    /// Whether the last call failed: a run of failures is logged once.
+    failing: AtomicBool,
+    /// Something was not written: the index lacks what memory has.
+    behind: AtomicBool,
+}
+
+impl Index {
+    /// Opens the index; a damaged one is put aside and an empty one begun.
+    pub(super) fn open(layout: &Layout, clock: Clock, metrics: Metrics) -> Self {
+        let index = Index {
+            trees: RwLock::new(None),
+            path: layout.index(),
+            clock,
+            metrics,
+            failing: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
+        };
+        *index.trees.write().unwrap_or_else(PoisonError::into_inner) = index.open_or_begin();
+        index
+    }
+
+    fn open_or_begin(&self) -> Option<Trees> {
+        let fault = match database::open(&self.path) {
+            Ok(trees) => return Some(trees),
+            Err(fault) => fault,
+        };
+        self.metrics.index_error(IndexOperation::Open).inc();
+        if fault.is_full_disk() {
+            // There is nothing wrong with it; it opens again when there is room.
+            self.note(IndexOperation::Open, &fault);
+            return None;
+        }
+        let aside = self
+            .path
+            .with_file_name(format!("index.bad-{}", self.clock.now().0));
+        tracing::warn!(
+            path = %self.path.display(), aside = %aside.display(), %fault,
+            "the index cannot be opened; it is put aside and an empty one begun"
+        );
+        let begun = fs::rename(&self.path, aside)
+            .map_err(Fault::from)
+            .and_then(|()| database::open(&self.path));
+        begun
+            .map_err(|fault| self.note(IndexOperation::Open, &fault))
+            .ok()
+    }
+
+    pub fn tag(&self, target: &Target, tag: &Tag) -> Option<TagRecord> {
+        let key = record::tag_key(target, tag);
+        let value = self.ask(IndexOperation::Read, |trees| trees.tags.get(&key))??;
+        TagRecord::decode(&value)
+    }
+
+    pub fn set_tag(&self, target: &Target, tag: &Tag, record: &TagRecord) {
+        let key = record::tag_key(target, tag);
+        self.ask(IndexOperation::Write, |trees| {
+            trees.tags.insert(key, record.encode())
+        });
+    }
+
+    pub fn remove_tag(&self, target: &Target, tag: &Tag) {
+        let key = record::tag_key(target, tag);
+        self.ask(IndexOperation::Write, |trees| trees.tags.remove(key));
+    }
+
+    /// The tags of a repository that are known, in order.
+    pub fn tags_of(&self, target: &Target) -> Vec<Tag> {
+        let prefix = record::target_key(target);
+        let keys = self.ask(IndexOperation::Read, |trees| {
+            trees
+                .tags
+                .scan_prefix(&prefix)
+                .keys()
+                .collect::<sled::Result<Vec<_>>>()
+        });
+        let keys = keys.unwrap_or_default();
+        keys.iter()
+            .filter_map(|key| record::read_tag(key))
+            .collect()
+    }
+
+    /// The repositories with a known tag, in order. Steps from one to the next without reading the
+    /// tags between.
+    pub fn targets(&self) -> Vec<Target> {
+        let targets = self.ask(IndexOperation::Read, |trees| {
+            let mut targets = Vec::new();
+            let mut from = Vec::new();
+            while let Some((key, _)) = trees.tags.range(from..).next().transpose()? {
+                targets.extend(record::read_target(&key));
+                match record::behind_target(&key) {
+                    Some(behind) => from = behind,
+                    None => break,
+                }
+            }
+            Ok(targets)
+        });
+        targets.unwrap_or_default()
+    }
+
+    /// Notes that manifests of this repository name these digests.
+    pub fn link(&self, target: &Target, digests: &mut dyn Iterator<Item = Digest>) {
+        let mut batch = sled::Batch::default();
+        for digest in digests {
+            batch.insert(record::link_key(target, &digest), &[]);
+        }
+        self.ask(IndexOperation::Write, |trees| {
+            trees.links.apply_batch(batch)
+        });
+    }
+
+    pub fn is_linked(&self, target: &Target, digest: &Digest) -> bool {
+        let key = record::link_key(target, digest);
+        self.ask(IndexOperation::Read, |trees| trees.links.contains_key(key))
+            .unwrap_or(false)
+    }
+
+    /// The media type that a manifest came with.
+    pub fn media_type(&self, digest: &Digest) -> Option<MediaType> {
+        let key = record::digest_key(digest);
+        let value = self.ask(IndexOperation::Read, |trees| trees.media_types.get(key))??;
+        MediaType::new(str::from_utf8(&value).ok()?)
+    }
+
+    pub fn set_media_type(&self, digest: &Digest, media_type: &MediaType) {
+        let key = record::digest_key(digest);
+        self.ask(IndexOperation::Write, |trees| {
+            trees.media_types.insert(key, media_type.as_str())
+        });
+    }
+
+    fn ask<T>(
+        &self,
+        operation: IndexOperation,
+        question: impl FnOnce(&Trees) -> sled::Result<T>,
+    ) -> Option<T> {
+        // While it is being opened again it is as if empty.
+        let trees = self.trees.try_read().ok()?;
+        let trees = trees.as_ref()?;
+        match database::guarded(|| question(trees)) {
+            Ok(answer) => {
+                self.failing.store(false, Ordering::Relaxed);
+                Some(answer)
+            }
+            Err(fault) => {
+                self.note(operation, &fault);
+                None
+            }
+        }
+    }
+
+    fn note(&self, operation: IndexOperation, fault: &Fault) {
+        self.metrics.index_error(operation).inc();
+        self.behind.store(true, Ordering::Relaxed);
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                operation = operation.as_str(), %fault,
+                "the index fails; the cache goes on as if it were empty"
+            );
+        }
+    }
+}
