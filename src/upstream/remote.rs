@@ -35,7 +35,7 @@ impl Remote {
 
     /// Asks what a tag or digest names now. Never counts as a pull.
     pub async fn head(&self, reference: &Reference) -> Result<Head, Error> {
-        let mut walk = self.walk(None, Patience::manifest());
+        let mut walk = self.walk(None, Patience::head());
         loop {
             let turn = walk.next().await?;
             let question = self.about_manifest(Method::HEAD, reference, &turn);
