@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use super::family::Family;
 use super::refusal::Refusal;
-use crate::access::Denied;
+use crate::access::{Denied, Unidentified};
 use crate::metrics::Kind;
 use crate::oci::{ErrorCode, InvalidRequest, Reference, RegistryName, Target};
 use crate::pull;
@@ -28,6 +28,8 @@ pub(super) struct Asked<'a> {
     pub(super) target: &'a Target,
     pub(super) reference: Option<&'a Reference>,
     pub(super) family: Family,
+    /// Whether the upstream saw the client's own login and not weir's credentials.
+    pub(super) own_login: bool,
 }
 
 pub(super) fn invalid_request(error: &InvalidRequest) -> Refusal {
@@ -54,13 +56,28 @@ pub(super) fn unrouted(error: &Unrouted) -> Refusal {
     Refusal::new(status, code, error.to_string())
 }
 
-pub(super) fn denied(error: &Denied, target: &Target) -> Refusal {
-    let message = format!("{target}: {error}");
-    match error {
-        Denied::NotServed | Denied::NoRule => {
-            Refusal::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+pub(super) fn unidentified(error: Unidentified) -> Refusal {
+    let (status, code) = match error {
+        Unidentified::WrongLogin | Unidentified::WrongToken | Unidentified::NoLogin => {
+            (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized)
         }
+        Unidentified::Crowded => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
+    };
+    let refusal = Refusal::new(status, code, error.to_string());
+    match error {
+        Unidentified::Crowded => refusal.retry_after(BUSY_RETRY),
+        Unidentified::WrongLogin | Unidentified::WrongToken | Unidentified::NoLogin => refusal,
     }
+}
+
+pub(super) fn denied(error: Denied, target: &Target) -> Refusal {
+    let (status, code) = match error {
+        Denied::NotServed | Denied::NoRule => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        Denied::NeedsUser | Denied::NeedsLogin => {
+            (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized)
+        }
+    };
+    Refusal::new(status, code, format!("{target}: {error}"))
 }
 
 pub(super) fn pull_failed(error: &pull::Error, asked: &Asked<'_>) -> Refusal {
@@ -112,10 +129,15 @@ pub(super) fn panicked() -> Refusal {
 }
 
 fn upstream_failed(error: &upstream::Error, asked: &Asked<'_>) -> Refusal {
+    let registry = &error.registry;
+    if let (ErrorKind::Refused { status, .. }, true) = (&error.kind, asked.own_login) {
+        let repository = &asked.target.repository;
+        let message = format!("{registry} refuses {repository} to your login (status {status})");
+        return Refusal::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message);
+    }
     if asked.kind == Kind::Blob {
         return blob_failed(error, asked);
     }
-    let registry = &error.registry;
     match &error.kind {
         ErrorKind::NotFound => {
             let message = format!("{}{}", missing(asked), hint(asked));

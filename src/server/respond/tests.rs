@@ -27,6 +27,7 @@ fn refusal(kind: Kind, family: Family, error: &pull::Error) -> Refusal {
         target: &target,
         reference: Some(&reference),
         family,
+        own_login: false,
     };
     pull_failed(error, &asked)
 }
@@ -225,7 +226,7 @@ fn what_leads_nowhere_is_an_unknown_name() {
         (port.status.as_u16(), port.code.as_str()),
         (400, "NAME_INVALID")
     );
-    let denied = denied(&Denied::NoRule, &target());
+    let denied = denied(Denied::NoRule, &target());
     assert_eq!(
         (denied.status.as_u16(), denied.code.as_str()),
         (403, "DENIED")
