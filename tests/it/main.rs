@@ -1,0 +1,21 @@
+//! One binary for all behaviour tests: weir as it runs, between a client and a fake registry.
+//!
+//! Each module is one behaviour; `support` holds everything they share.
+
+pub mod support;
+
+mod architecture;
+mod bad_requests;
+mod bad_upstream;
+mod blobs;
+mod command_line;
+mod crashes;
+mod errors;
+mod flights;
+mod listings;
+mod manifests;
+mod routing;
+mod startup;
+mod support_works;
+mod tags;
+mod tokens;
