@@ -84,24 +84,20 @@ impl Breaker {
         inner.failures = inner.failures.saturating_add(1);
         let now = Instant::now();
         let opens = inner.failures >= FAILURES_MAX;
-        match &mut inner.open {
-            Some(open) => {
-                // Without a probe it is a request from before it opened.
-                if open.probe_since.take().is_some() {
-                    open.open_for = (2 * open.open_for).min(OPEN_FOR_MAX);
-                    open.until = now + open.open_for;
-                    open.because = because.into();
-                }
+        if let Some(open) = &mut inner.open {
+            // Without a probe it is a request from before it opened.
+            if open.probe_since.take().is_some() {
+                open.open_for = (2 * open.open_for).min(OPEN_FOR_MAX);
+                open.until = now + open.open_for;
+                open.because = because.into();
             }
-            None if opens => {
-                inner.open = Some(Open {
-                    until: now + OPEN_FOR_MIN,
-                    open_for: OPEN_FOR_MIN,
-                    probe_since: None,
-                    because: because.into(),
-                });
-            }
-            None => {}
+        } else if opens {
+            inner.open = Some(Open {
+                until: now + OPEN_FOR_MIN,
+                open_for: OPEN_FOR_MIN,
+                probe_since: None,
+                because: because.into(),
+            });
         }
     }
 

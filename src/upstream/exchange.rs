@@ -62,7 +62,7 @@ enum Proof {
     None,
     Basic(HeaderValue),
     Bearer {
-        ask: TokenAsk,
+        ask: Box<TokenAsk>,
         token: Arc<Token>,
         is_new: bool,
     },
@@ -254,7 +254,7 @@ impl<'a> Trip<'a> {
                     .get(&ask, self.question.deadline)
                     .await?;
                 Ok(Proof::Bearer {
-                    ask,
+                    ask: Box::new(ask),
                     token: held.token,
                     is_new: held.is_new,
                 })
@@ -354,7 +354,7 @@ impl<'a> Trip<'a> {
         }
         match self.proof(challenge).await? {
             Proof::None => Err(self.refusal(response, &proof).await),
-            another => Ok(another),
+            another @ (Proof::Basic(_) | Proof::Bearer { .. }) => Ok(another),
         }
     }
 
