@@ -80,7 +80,7 @@ async fn a_wrong_blob_is_never_complete_and_never_stored() {
         );
 
         upstream.heal();
-        let weir = weir.restart().await;
+        let weir = weir.restart_in(&time).await;
         let answer = blob(&weir, &time, layer).await;
         assert_eq!(answer.whole(200), &layer.bytes, "{what}");
     }
@@ -152,7 +152,7 @@ async fn assert_refused(what: &str, fault: Fault, by_digest: bool) {
     );
 
     upstream.heal();
-    let weir = weir.restart().await;
+    let weir = weir.restart_in(&time).await;
     let answer = manifest(&weir, &time, reference).await;
     assert_eq!(answer.whole(200), &image.manifest.bytes, "{what}");
 }
@@ -190,7 +190,7 @@ async fn a_body_that_fails_ends_with_an_orderly_close() {
     assert_eq!(rest.ended, Ended::Closed);
 
     upstream.come_back().await;
-    let weir = weir.restart().await;
+    let weir = weir.restart_in(&time).await;
     let answer = blob(&weir, &time, layer).await;
     assert_eq!(answer.whole(200), &layer.bytes);
 }
