@@ -194,9 +194,9 @@ impl Weir {
 
     /// The same where time has to pass for it.
     pub async fn restart_in(self, time: &HeldTime) -> Self {
-        self.stop.cancel();
-        time.pass_until(|| self.serving.is_finished()).await;
-        self.restart().await
+        let house = self.house.clone();
+        time.pass_during(self.stop()).await;
+        house.start().await
     }
 
     /// Drains, ends, and starts again on the same directory.

@@ -57,11 +57,11 @@ pub fn in_time<F: Future>(what: String, future: F) -> impl Future<Output = F::Ou
     }
 }
 
-pub(super) async fn pause() {
+async fn pause() {
     real_sleep(BETWEEN_LOOKS).await;
 }
 
-async fn real_sleep(duration: Duration) {
+pub(super) async fn real_sleep(duration: Duration) {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
         let mut builder = Builder::new_multi_thread();
