@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::metrics::PullStatus;
 use crate::oci::InvalidName;
-use crate::upstream::Phase;
+use crate::upstream::{Limit, Phase};
 
 fn target() -> Target {
     Target::new("docker.io".parse().unwrap(), "acme/app".parse().unwrap())
@@ -14,7 +14,7 @@ fn target() -> Target {
 fn upstream_error(kind: ErrorKind) -> pull::Error {
     pull::Error::Upstream(upstream::Error {
         registry: "docker.io".parse().unwrap(),
-        endpoint: Some("https://10.1.2.3".into()),
+        endpoint: Some("https://registry-1.docker.io".into()),
         kind,
     })
 }
