@@ -21,10 +21,10 @@ async fn away(upstream: &Upstream) -> (Away, String) {
         .await
         .unwrap_err();
     let text = error.to_string();
-    match error.kind {
-        ErrorKind::Away(away) => (away, text),
-        other => panic!("{other:?}"),
-    }
+    let ErrorKind::Away(away) = error.kind else {
+        panic!("{text}");
+    };
+    (away, text)
 }
 
 async fn away_at(endpoint: &str) -> (Away, String) {
@@ -103,7 +103,7 @@ async fn silence_is_a_timeout_of_the_right_part() {
         "{kind:?}"
     );
     assert!(
-        text.contains("no answer while waiting for the answer within 0.1 s"),
+        text.contains("timed out while waiting for the answer, after 0.1 s"),
         "{text}"
     );
     let (kind, _) = away(&quick("https")).await;
@@ -205,12 +205,19 @@ async fn a_private_authority_is_trusted_for_registry_token_service_and_redirects
         }
     })
     .await;
-    // Without the port in Host over HTTP/2 the realm would lead elsewhere.
     let url = server.url_as("localhost");
     let (upstream, _) = one(trusting(&url, &ca_file));
     let remote = remote(&upstream, "r.test/a");
     let mut download = remote.blob(&sha256(b"blob"), 0).await.unwrap();
     assert_eq!(download.chunk().await.unwrap().unwrap(), "blob");
+    remote.manifest(&tag("1")).await.unwrap();
+    let versions: Vec<_> = server.take().iter().map(|seen| seen.version).collect();
+    let (h1, h2) = (http::Version::HTTP_11, http::Version::HTTP_2);
+    assert_eq!(
+        versions,
+        [h1, h2, h1, h2],
+        "blobs have connections of their own"
+    );
     let (upstream, _) = one(registry("r.test", &[&url]));
     let (kind, text) = away(&upstream).await;
     assert!(matches!(kind, Away::Tls(Tls::UnknownCa)), "{kind:?}");
@@ -315,4 +322,46 @@ async fn a_proxy_is_gone_through_where_it_is_set() {
     let (kind, text) = away(&upstream(&config).0).await;
     assert!(matches!(kind, Away::Proxy { .. }), "{kind:?}");
     assert!(text.contains("NO_PROXY"), "{text}");
+}
+
+/// A SOCKS5 proxy without authentication, that says which name it was asked for.
+async fn socks(seen: Arc<std::sync::Mutex<Vec<String>>>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut greeting = [0; 3];
+            client.read_exact(&mut greeting).await.unwrap();
+            client.write_all(&[5, 0]).await.unwrap();
+            let mut head = [0; 5];
+            client.read_exact(&mut head).await.unwrap();
+            assert_eq!(head[3], 3, "names are the proxy's to resolve");
+            let mut name = vec![0; usize::from(head[4])];
+            client.read_exact(&mut name).await.unwrap();
+            let port = client.read_u16().await.unwrap();
+            seen.lock().unwrap().push(String::from_utf8(name).unwrap());
+            let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            client
+                .write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 0])
+                .await
+                .unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_socks_proxy_resolves_the_names() {
+    let seen = Arc::default();
+    let address = socks(Arc::clone(&seen)).await;
+    let server = Server::start(|_| image_reply()).await;
+    let endpoint = format!("http://registry.internal.invalid:{}", server.address.port());
+    let mut config = config(vec![registry("r.test", &[&endpoint])]);
+    config.upstream.proxy = Some(format!("socks5://{address}"));
+    remote(&upstream(&config).0, "r.test/a")
+        .manifest(&tag("1"))
+        .await
+        .unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["registry.internal.invalid"]);
 }
