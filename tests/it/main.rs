@@ -9,7 +9,6 @@ mod bad_requests;
 mod bad_upstream;
 mod blobs;
 mod cli;
-mod command_line;
 mod crashes;
 mod errors;
 mod flights;
