@@ -14,6 +14,7 @@ mod errors;
 mod flights;
 mod listings;
 mod manifests;
+mod ranges;
 mod routing;
 mod startup;
 mod support_works;
