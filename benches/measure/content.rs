@@ -13,7 +13,7 @@ use serde_json::json;
 use weir::oci::{Algorithm, Digest, Hasher};
 
 const MIB: u64 = 1 << 20;
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const TAG: &str = "latest";
 
 /// A blob or manifest of one image.

@@ -10,6 +10,7 @@ mod load;
 mod marks;
 mod peers;
 mod process;
+mod seed;
 mod servers;
 mod sheet;
 mod size;
@@ -51,6 +52,9 @@ enum Command {
         /// weir's binary; without one the peers are measured alone.
         #[arg(long)]
         weir: Option<PathBuf>,
+        /// Write weir's warm cache to the disk instead of pulling it.
+        #[arg(long)]
+        seeded: bool,
         /// Only these groups of rows.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
@@ -81,6 +85,7 @@ fn main() -> Result<()> {
             quick,
             folder,
             weir,
+            seeded,
             only,
             out,
         }) => {
@@ -89,6 +94,7 @@ fn main() -> Result<()> {
                 sample: Duration::from_secs(if quick { 1 } else { 3 }),
                 folder,
                 weir,
+                seeded,
                 groups: only,
                 out,
             };

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 
 use super::load::{self, Ask, Plan, Until};
 use super::process::Process;
+use super::seed::REGISTRY;
 use super::wire::Place;
 
 /// A server as the rows see it.
@@ -245,7 +246,7 @@ impl Site {
              [admin]\nlisten = '{admin}'\n\
              [cache]\ndirectory = '{}'\nmin_free = '64MiB'\n\
              [tags]\nfresh_for = '1h'\n\
-             [registries.'bench.test']\nendpoints = ['http://{}']\ndefault = true\n",
+             [registries.'{REGISTRY}']\nendpoints = ['http://{}']\ndefault = true\n",
             if tls {
                 self.certificate.section()
             } else {
@@ -293,7 +294,7 @@ impl Site {
         })
     }
 
-    fn empty_folder(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn empty_folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
