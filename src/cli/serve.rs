@@ -5,6 +5,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     print::out(banner.line(app.addresses()).as_bytes());
+    tell_systemd(NotifyState::Ready);
 
     let stop = CancellationToken::new();
     let serving = app.serve(stop.clone());
@@ -60,6 +62,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         ended = &mut serving => return ended.map_err(|error| anyhow::anyhow!("{error}")),
         name = stops.next() => {
             tracing::info!("{name}: finishing the requests under way; once more stops at once");
+            tell_systemd(NotifyState::Stopping);
             stop.cancel();
         }
     }
@@ -80,6 +83,13 @@ fn say_what_applies(config: &Config) {
     }
     if config.access.anonymous && config.access.rules.is_empty() {
         tracing::info!("everybody who reaches weir may pull what weir's credentials may pull");
+    }
+}
+
+/// For a service of `Type=notify`; without one nothing happens.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not told");
     }
 }
 

@@ -215,6 +215,8 @@ pub struct UpstreamTls {
 pub struct Credential {
     /// Repository prefix; empty fits every repository.
     pub prefix: String,
+    /// The only endpoint that gets it; `None`: every endpoint of the registry.
+    pub endpoint: Option<Uri>,
     pub source: CredentialSource,
 }
 

@@ -6,15 +6,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::document::{Node, Table, Value, overlay};
+use super::key::{self, KeyPath};
 use super::problem::{Danger, Place, Problem, Warning, Wrong};
-use crate::oci::RegistryName;
 
-/// What the variables that are keys begin with.
-const VARIABLE_PREFIX: &str = "WEIR";
 /// How alike a name has to be to be suggested, of 1.
 const LIKENESS_LEAST: f64 = 0.7;
 
@@ -54,7 +51,7 @@ pub(super) struct Knob {
 
 impl<'e> Crossing<'e> {
     pub(super) fn new(environment: &'e [(String, String)], base: Option<PathBuf>) -> Self {
-        let prefix = format!("{VARIABLE_PREFIX}__");
+        let prefix = format!("{}__", key::VARIABLE_PREFIX);
         let variables = environment
             .iter()
             .map(|(name, text)| (name.to_ascii_uppercase(), (name.clone(), text.clone())))
@@ -175,82 +172,6 @@ impl<'e> Crossing<'e> {
             files: self.files.into_inner(),
             knobs: self.knobs.into_inner(),
         }
-    }
-}
-
-/// Where a key stands: `registries."docker.io".endpoints[0]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct KeyPath(Vec<Step>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Index(usize),
-}
-
-impl KeyPath {
-    pub(super) fn key(&self, key: &str) -> Self {
-        self.then(Step::Key(key.to_owned()))
-    }
-
-    pub(super) fn index(&self, index: usize) -> Self {
-        self.then(Step::Index(index))
-    }
-
-    fn then(&self, step: Step) -> Self {
-        let mut path = self.clone();
-        path.0.push(step);
-        path
-    }
-
-    /// `WEIR__REGISTRIES__DOCKER_IO__ENDPOINTS`. However a registry is spelled in the file, its
-    /// variables have its one name.
-    fn variable(&self) -> String {
-        let mut name = VARIABLE_PREFIX.to_owned();
-        for (at, step) in self.0.iter().enumerate() {
-            name.push_str("__");
-            match step {
-                Step::Index(index) => name.push_str(&index.to_string()),
-                Step::Key(key) => {
-                    let registry = (at == 1 && self.0[0] == Step::Key("registries".to_owned()))
-                        .then(|| key.parse::<RegistryName>().ok())
-                        .flatten();
-                    let key = registry.as_ref().map_or(key.as_str(), RegistryName::as_str);
-                    name.extend(key.chars().map(variable_character));
-                }
-            }
-        }
-        name
-    }
-}
-
-impl fmt::Display for KeyPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => {
-                    if at > 0 {
-                        f.write_str(".")?;
-                    }
-                    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-                    if !key.is_empty() && key.chars().all(bare) {
-                        f.write_str(key)?;
-                    } else {
-                        write!(f, "{key:?}")?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn variable_character(c: char) -> char {
-    if c.is_ascii_alphanumeric() {
-        c.to_ascii_uppercase()
-    } else {
-        '_'
     }
 }
 

@@ -6,6 +6,7 @@
 mod checked;
 mod crossing;
 mod document;
+mod key;
 mod load;
 mod problem;
 mod reading;

@@ -156,6 +156,25 @@ impl Section<'_> {
         })
     }
 
+    /// A text that means something, with a default that does.
+    pub(super) fn parsed_or<T>(
+        &self,
+        key: &str,
+        default: &'static str,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> T {
+        let value = self.read(key, |node| {
+            let text = node.text().ok_or_else(|| kind("a string", node))?;
+            Ok((parse(text)?, quoted(text)))
+        });
+        let (value, text) = value.unwrap_or_else(|| {
+            let value = parse(default).expect("each default can be read");
+            (value, quoted(default))
+        });
+        self.note(key, Some(quoted(default)), Some(text));
+        value
+    }
+
     /// A path that need not exist.
     pub(super) fn path(&self, key: &str, example: &'static str) -> Option<PathBuf> {
         let place = self.place_of(key);

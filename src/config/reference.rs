@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::crossing::KeyPath;
 use super::document::{self, Node, Table, Value};
+use super::key::KeyPath;
 use super::load::read_all;
 use super::{Wrong, load};
 

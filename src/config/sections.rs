@@ -76,23 +76,7 @@ fn server_tls(section: &Section<'_>) -> Option<ServerTls> {
 
 pub(super) fn admin(root: &Section<'_>, server: &Server) -> Admin {
     let section = root.section("admin");
-    let default = "127.0.0.1:5001";
-    let mut listen = section.list("listen", &[default], values::listen);
-    if listen.len() > 1 {
-        let expected = "one address";
-        let found = "a list";
-        section.report("listen", Wrong::Kind { expected, found });
-    }
-    let listen = listen.pop().unwrap_or_else(|| {
-        if section
-            .take("listen")
-            .is_some_and(|node| node.is_empty_list())
-        {
-            let example = "listen = \"127.0.0.1:5001\"";
-            section.report("listen", Wrong::Empty { example });
-        }
-        values::listen(default).expect("the default is an address")
-    });
+    let listen = section.parsed_or("listen", "127.0.0.1:5001", values::listen);
     if server.listen.iter().any(|other| clash(&listen, other)) {
         let text = listen.to_string();
         section.report("listen", Wrong::ListenTwice { text });

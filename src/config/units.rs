@@ -14,11 +14,16 @@ const DURATION_UNITS: [(&str, u64); 5] = [
     ("s", 1000),
     ("ms", 1),
 ];
-const SIZE_UNITS: [(&str, u64); 5] = [
+/// The first that leaves no rest is written.
+const SIZE_UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
     ("MiB", 1 << 20),
+    ("MB", 1_000_000),
     ("KiB", 1 << 10),
+    ("kB", 1000),
     ("B", 1),
 ];
 

@@ -74,7 +74,7 @@ impl Routes {
             Ok(Routed { target, by })
         };
         if let Some(ns) = ns {
-            return whole(self.namespace(ns)?, By::Namespace);
+            return whole(self.registry(ns)?, By::Namespace);
         }
         if let Some(registry) = host.and_then(|host| self.virtual_host(host)) {
             return whole(registry, By::Host);
@@ -91,7 +91,8 @@ impl Routes {
         whole(default, By::Default)
     }
 
-    fn namespace(&self, ns: &str) -> Result<&RegistryName, Unrouted> {
+    /// The configured registry that `ns` names, in any of its spellings.
+    pub fn registry(&self, ns: &str) -> Result<&RegistryName, Unrouted> {
         let known = ns
             .parse()
             .ok()

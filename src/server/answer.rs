@@ -198,7 +198,7 @@ fn name(headers: &mut HeaderMap, digest: &Digest) {
     headers.insert(DIGEST, value(&digest));
 }
 
-fn tell(headers: &mut HeaderMap, age: Option<Duration>, warning: Option<&str>) {
+pub(super) fn tell(headers: &mut HeaderMap, age: Option<Duration>, warning: Option<&str>) {
     if let Some(age) = age {
         headers.insert(header::AGE, age.as_secs().into());
     }

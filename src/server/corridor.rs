@@ -13,17 +13,16 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode, Version};
 
 use super::body::Body;
-use super::family::Family;
 use super::front::Front;
 use super::query::parameter;
 use super::record::Record;
 use super::refusal::Refusal;
-use super::respond::{self, Asked};
+use super::respond;
 use super::{Server, answer};
 use crate::access::{Arrival, Client};
 use crate::metrics::{Kind, Outcome, PullStatus};
-use crate::oci::{Digest, ErrorCode, Name, Reference, Request, Target};
-use crate::pull::{self, Answer, Ask, ManifestHead};
+use crate::oci::{ErrorCode, Name, Request};
+use crate::pull::Ask;
 use crate::upstream::Identity;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -61,10 +60,10 @@ impl Server {
 }
 
 /// One request on its way.
-struct Walk<'a> {
-    server: &'a Server,
-    front: Arc<Front>,
-    parts: &'a Parts,
+pub(super) struct Walk<'a> {
+    pub(super) server: &'a Server,
+    pub(super) front: Arc<Front>,
+    pub(super) parts: &'a Parts,
 }
 
 impl Walk<'_> {
@@ -94,9 +93,18 @@ impl Walk<'_> {
                 let ask = self.admit(&client, &name, record)?;
                 self.blob(&ask, &digest, record).await
             }
-            Request::Tags { .. } | Request::Referrers { .. } | Request::Catalog => {
-                Err(not_offered())
+            Request::Tags { name } => {
+                record.kind = Some(Kind::Tags);
+                let ask = self.admit(&client, &name, record)?;
+                self.tags(&ask, record).await
             }
+            Request::Referrers { name, digest } => {
+                record.kind = Some(Kind::Referrers);
+                record.digest = Some(digest);
+                let ask = self.admit(&client, &name, record)?;
+                self.referrers(&ask, &digest, record).await
+            }
+            Request::Catalog => self.catalog(&client, record),
         }
     }
 
@@ -127,66 +135,7 @@ impl Walk<'_> {
         Ok(Ask { target, identity })
     }
 
-    async fn manifest(
-        &self,
-        ask: &Ask,
-        reference: &Reference,
-        record: &mut Record,
-    ) -> Result<Response<Body>, Refusal> {
-        let pull = &self.server.pull;
-        let failed = |error: pull::Error| {
-            let asked = self.asked(Kind::Manifest, &ask.target, Some(reference));
-            respond::pull_failed(&error, &asked)
-        };
-        let (head, bytes) = if self.is_get() {
-            let answer = pull.manifest(ask, reference).await.map_err(failed)?;
-            let bytes = answer.content.bytes.clone();
-            (with_head(answer), Some(bytes))
-        } else {
-            (
-                pull.manifest_head(ask, reference).await.map_err(failed)?,
-                None,
-            )
-        };
-        record.digest = Some(head.content.digest);
-        note(record, &head);
-        Ok(answer::manifest(&head, bytes, &self.parts.headers))
-    }
-
-    async fn blob(
-        &self,
-        ask: &Ask,
-        digest: &Digest,
-        record: &mut Record,
-    ) -> Result<Response<Body>, Refusal> {
-        let reference = Reference::Digest(*digest);
-        let answer = self.server.pull.blob(ask, digest).await.map_err(|error| {
-            let asked = self.asked(Kind::Blob, &ask.target, Some(&reference));
-            respond::pull_failed(&error, &asked)
-        })?;
-        note(record, &answer);
-        if self.is_get() {
-            answer::blob(answer, &self.parts.headers, &self.server.buffers)
-        } else {
-            Ok(answer::blob_head(&answer, &self.parts.headers))
-        }
-    }
-
-    fn asked<'a>(
-        &self,
-        kind: Kind,
-        target: &'a Target,
-        reference: Option<&'a Reference>,
-    ) -> Asked<'a> {
-        Asked {
-            kind,
-            target,
-            reference,
-            family: Family::of(text(&self.parts.headers, header::USER_AGENT)),
-        }
-    }
-
-    fn is_get(&self) -> bool {
+    pub(super) fn is_get(&self) -> bool {
         self.parts.method == Method::GET
     }
 }
@@ -219,36 +168,8 @@ fn host(parts: &Parts) -> Option<&str> {
     of_uri.or_else(|| text(&parts.headers, header::HOST))
 }
 
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-fn with_head(answer: Answer<Arc<crate::oci::Manifest>>) -> Answer<ManifestHead> {
-    Answer {
-        content: ManifestHead::from(&*answer.content),
-        outcome: answer.outcome,
-        age: answer.age,
-        warning: answer.warning,
-        source: answer.source,
-    }
-}
-
-fn note<T>(record: &mut Record, answer: &Answer<T>) {
-    record.source = answer.source.clone();
-    record.outcome = match answer.outcome {
-        pull::Outcome::Hit => Outcome::Hit,
-        pull::Outcome::Stale => Outcome::Stale,
-        pull::Outcome::Miss => Outcome::Miss,
-        pull::Outcome::Joined => Outcome::Joined,
-    };
-}
-
-fn not_offered() -> Refusal {
-    Refusal::new(
-        StatusCode::NOT_FOUND,
-        ErrorCode::Unsupported,
-        "this weir does not answer this",
-    )
 }
 
 /// What every answer carries, and the record with it.

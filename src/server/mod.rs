@@ -4,6 +4,7 @@
 //! or files; where content comes from is the business of `pull`.
 
 mod answer;
+mod asking;
 mod body;
 mod buffers;
 mod conditions;
@@ -12,6 +13,7 @@ mod corridor;
 mod family;
 mod front;
 mod listener;
+mod listings;
 mod metrics;
 mod multipart;
 mod query;

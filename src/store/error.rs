@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// Whole content that was handed over is not what it was called.
     #[error("content handed over as {digest} is {found}")]
-    WrongContent { digest: Digest, found: Digest },
+    WrongContent { digest: Digest, found: Box<Digest> },
     /// Somebody else is writing the staged file of this digest.
     #[error("{digest} is being stored already")]
     Claimed { digest: Digest },
@@ -105,6 +105,8 @@ pub enum NoRoom {
     MinFree { min_free: u64 },
     #[error("it is larger than max_size ({max_size} bytes)")]
     MaxSize { max_size: u64 },
+    #[error("max_size ({max_size} bytes) is taken by content that is pinned or being read")]
+    Taken { max_size: u64 },
 }
 
 /// What was tried with a file.
@@ -132,7 +134,7 @@ pub enum PublishError {
     #[error("content of {length} bytes came as {expected} but is {found}")]
     WrongDigest {
         expected: Digest,
-        found: Digest,
+        found: Box<Digest>,
         length: u64,
     },
     #[error("{digest} was to have {expected} bytes and has {found}")]

@@ -87,10 +87,6 @@ impl Layout {
         self.directory.join("index")
     }
 
-    pub(super) fn bad_index(&self, at: Timestamp) -> PathBuf {
-        self.directory.join(format!("index.bad-{}", at.0))
-    }
-
     /// Room that is given up when the disk is full, so that the index can go on.
     pub(super) fn reserve(&self) -> PathBuf {
         self.directory.join("reserve")

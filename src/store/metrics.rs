@@ -62,15 +62,47 @@ impl IndexOperation {
     }
 }
 
+/// Why content went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The cache was at `max_size`.
+    Size,
+    /// The file system was at `min_free`.
+    Free,
+    /// Nobody had asked for it within `max_age`.
+    Age,
+    /// The operator said so.
+    Asked,
+}
+
+impl Reason {
+    const ALL: [Reason; 4] = [Reason::Size, Reason::Free, Reason::Age, Reason::Asked];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Reason::Size => "size",
+            Reason::Free => "free",
+            Reason::Age => "age",
+            Reason::Asked => "asked",
+        }
+    }
+}
+
 /// The store's series.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     found_bad: IntCounterVec,
     index_errors: IntCounterVec,
+    evictions: IntCounterVec,
+    evicted_bytes: IntCounterVec,
     pub(super) bytes: IntGauge,
     pub(super) objects: IntGauge,
+    pub(super) pinned_bytes: IntGauge,
+    pub(super) staged_bytes: IntGauge,
+    pub(super) max_bytes: IntGauge,
     pub(super) free: IntGauge,
     pub(super) no_room: IntCounter,
+    pub(super) scrubbed_bytes: IntCounter,
 }
 
 impl Metrics {
@@ -88,8 +120,35 @@ impl Metrics {
                 "Failures of the index; each is answered as if the index were empty.",
                 "operation",
             ),
+            evictions: counters(
+                registry,
+                "weir_cache_evictions_total",
+                "Blobs that were removed, by why they went.",
+                "reason",
+            ),
+            evicted_bytes: counters(
+                registry,
+                "weir_cache_evicted_bytes_total",
+                "Bytes of the blobs that were removed, by why they went.",
+                "reason",
+            ),
             bytes: gauge(registry, "weir_cache_bytes", "Bytes of stored blobs."),
             objects: gauge(registry, "weir_cache_objects", "Stored blobs."),
+            pinned_bytes: gauge(
+                registry,
+                "weir_cache_pinned_bytes",
+                "Bytes of stored blobs that are pinned.",
+            ),
+            staged_bytes: gauge(
+                registry,
+                "weir_cache_staged_bytes",
+                "Bytes of files in staging, under way or left by an earlier process.",
+            ),
+            max_bytes: gauge(
+                registry,
+                "weir_cache_max_bytes",
+                "Bytes of blobs that the cache may hold.",
+            ),
             free: gauge(
                 registry,
                 "weir_cache_filesystem_free_bytes",
@@ -100,6 +159,11 @@ impl Metrics {
                 "weir_cache_no_room_total",
                 "Content that was not stored because there was no room for it.",
             ),
+            scrubbed_bytes: counter(
+                registry,
+                "weir_cache_scrubbed_bytes_total",
+                "Bytes that the background check has read and hashed.",
+            ),
         };
         for at in FoundBad::ALL {
             metrics.found_bad(at);
@@ -107,11 +171,20 @@ impl Metrics {
         for operation in IndexOperation::ALL {
             metrics.index_error(operation);
         }
+        for reason in Reason::ALL {
+            metrics.evicted(reason, 0, 0);
+        }
         metrics
     }
 
     pub(super) fn found_bad(&self, at: FoundBad) -> IntCounter {
         self.found_bad.with_label_values(&[at.as_str()])
+    }
+
+    pub(super) fn evicted(&self, reason: Reason, blobs: u64, bytes: u64) {
+        let label = &[reason.as_str()];
+        self.evictions.with_label_values(label).inc_by(blobs);
+        self.evicted_bytes.with_label_values(label).inc_by(bytes);
     }
 
     pub(super) fn index_error(&self, operation: IndexOperation) -> IntCounter {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::oci::{MediaType, Tag, Target};
+use crate::oci::{Algorithm, MediaType, Tag, Target};
 
 pub(super) fn config(directory: &Path) -> config::Cache {
     config::Cache {
@@ -118,7 +118,7 @@ async fn wrong_content_is_never_visible_and_leaves_nothing() {
         let refused = staged.publish().await.unwrap_err();
         match (length, refused) {
             (Some(6), PublishError::WrongLength { found: 5, .. }) => {}
-            (_, PublishError::WrongDigest { found, .. }) => assert_eq!(found, sha256(b"wrong")),
+            (_, PublishError::WrongDigest { found, .. }) => assert_eq!(*found, sha256(b"wrong")),
             (_, other) => panic!("{other}"),
         }
         assert!(!store.contains(&digest));

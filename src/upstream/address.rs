@@ -32,6 +32,16 @@ pub(super) fn literal(host: &str) -> Option<IpAddr> {
     without_brackets(host).parse().ok()
 }
 
+/// The address of a host that has one without asking anybody: a literal, or `localhost`.
+pub(super) fn of_host(host: &str) -> Option<IpAddr> {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    match literal(host).map(unmapped) {
+        Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) => Some(loopback),
+        None if host.eq_ignore_ascii_case("localhost") => Some(loopback),
+        other => other,
+    }
+}
+
 pub(super) fn is_loopback(host: &str) -> bool {
     match literal(host) {
         Some(address) => unmapped(address).is_loopback(),

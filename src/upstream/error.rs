@@ -162,6 +162,15 @@ impl ErrorKind {
         }
     }
 
+    /// Whether it is an honest answer of an endpoint that is well.
+    pub(super) fn is_answer(&self) -> bool {
+        match self {
+            ErrorKind::NotFound | ErrorKind::Refused { .. } => true,
+            ErrorKind::Away(Away::Status { status, .. }) => *status < 500,
+            ErrorKind::RateLimited { .. } | ErrorKind::Away(_) | ErrorKind::Wrong(_) => false,
+        }
+    }
+
     /// Whether this speaks against the endpoint's health.
     pub(super) fn is_illness(&self) -> bool {
         match self {
@@ -192,7 +201,8 @@ impl ErrorKind {
             ErrorKind::NotFound | ErrorKind::Refused { .. } | ErrorKind::Wrong(_) => false,
             ErrorKind::RateLimited { limit, .. } => *limit == Limit::Abuse,
             ErrorKind::Away(away) => match away {
-                Away::Status { status, .. } => *status >= 500,
+                // 401 and 403 come from behind a redirect, whose signed URL another try renews.
+                Away::Status { status, .. } => *status >= 500 || matches!(status, 401 | 403 | 408),
                 Away::Dns { .. }
                 | Away::Refused
                 | Away::Unreachable { .. }

@@ -83,10 +83,7 @@ pub(super) fn belongs(host: &str, to: &str) -> bool {
     if host == to {
         return true;
     }
-    if address::is_loopback(&host) && address::is_loopback(&to) {
-        return true;
-    }
-    match (address::literal(&host), address::literal(&to)) {
+    match (address::of_host(&host), address::of_host(&to)) {
         (Some(one), Some(other)) => one == other,
         (None, None) => match (registrable(&host), registrable(&to)) {
             (Some(one), Some(other)) => one == other,
@@ -167,6 +164,8 @@ mod tests {
             ("https://a.co.uk", "https://b.co.uk/"),
             ("https://one.github.io", "https://two.github.io/"),
             ("https://10.0.0.1", "https://10.0.0.2/"),
+            ("http://127.0.0.1:5000", "http://127.0.0.2:5000/"),
+            ("http://127.0.0.1:5000", "http://evil.localhost:5000/"),
             ("https://10.0.0.1", "https://10.0.0.1.evil.example/"),
             ("http://registry.lan:5000", "http://registry.lan:5001/auth"),
             ("https://a.lan", "https://b.lan/"),

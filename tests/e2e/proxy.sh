@@ -22,7 +22,7 @@ directory = "$1"
 fresh_for = "0s"
 
 [registries."docker.io"]
-endpoints = ["http://127.0.0.1:$HUB"]
+endpoints = ["http://127.0.0.1:$HUB_ENDPOINT"]
 default = true
 
 [[registries."docker.io".credentials]]

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use sled::Mode;
 
+use crate::store::error::is_full;
+
 /// sled's page cache. It takes about twice of this; the index is read far less than the files.
 const CACHE_BYTES: u64 = 4 << 20;
 /// Told apart from an index of another make, which is put aside.
@@ -21,6 +23,9 @@ pub(super) struct Trees {
     pub(super) tags: sled::Tree,
     pub(super) links: sled::Tree,
     pub(super) media_types: sled::Tree,
+    /// What is stored, in the order in which it goes.
+    pub(super) order: sled::Tree,
+    pub(super) pins: sled::Tree,
 }
 
 impl Trees {
@@ -60,6 +65,8 @@ fn open_trees(database: sled::Db) -> sled::Result<Trees> {
         tags: database.open_tree("tags")?,
         links: database.open_tree("links")?,
         media_types: database.open_tree("media types")?,
+        order: database.open_tree("order")?,
+        pins: database.open_tree("pins")?,
         database,
     })
 }
@@ -89,4 +96,14 @@ pub(super) enum Fault {
     Schema,
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+impl Fault {
+    /// Whether there is only no room.
+    pub(super) fn is_full_disk(&self) -> bool {
+        match self {
+            Fault::Sled(sled::Error::Io(error)) | Fault::Io(error) => is_full(error),
+            Fault::Sled(_) | Fault::Panic(_) | Fault::Schema => false,
+        }
+    }
 }

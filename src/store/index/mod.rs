@@ -4,13 +4,15 @@
 //! counted and answered as if the index were empty; it never fails a pull.
 
 mod database;
+mod kept;
 mod record;
 
-use std::path::Path;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::oci::{Digest, MediaType, Tag, Target};
 
 use super::layout::Layout;
@@ -24,9 +26,13 @@ pub use record::TagRecord;
 pub struct Index {
     /// `None` while there is none to be had, on a full disk for example.
     trees: RwLock<Option<Trees>>,
+    path: PathBuf,
+    clock: Clock,
     metrics: Metrics,
     /// Whether the last call failed: a run of failures is logged once.
     failing: AtomicBool,
+    /// Something was not written: the index lacks what memory has.
+    behind: AtomicBool,
 }
 
 impl Index {
@@ -34,34 +40,40 @@ impl Index {
     pub(super) fn open(layout: &Layout, clock: Clock, metrics: Metrics) -> Self {
         let index = Index {
             trees: RwLock::new(None),
+            path: layout.index(),
+            clock,
             metrics,
             failing: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
         };
-        let opened = index.open_or_begin(&layout.index(), &layout.bad_index(clock.now()));
-        *index.trees.write().unwrap_or_else(PoisonError::into_inner) = opened;
+        *index.trees.write().unwrap_or_else(PoisonError::into_inner) = index.open_or_begin();
         index
     }
 
-    fn open_or_begin(&self, path: &Path, aside: &Path) -> Option<Trees> {
-        let fault = match database::open(path) {
+    fn open_or_begin(&self) -> Option<Trees> {
+        let fault = match database::open(&self.path) {
             Ok(trees) => return Some(trees),
             Err(fault) => fault,
         };
         self.metrics.index_error(IndexOperation::Open).inc();
+        if fault.is_full_disk() {
+            // There is nothing wrong with it; it opens again when there is room.
+            self.note(IndexOperation::Open, &fault);
+            return None;
+        }
+        let aside = self
+            .path
+            .with_file_name(format!("index.bad-{}", self.clock.now().0));
         tracing::warn!(
-            path = %path.display(), aside = %aside.display(), %fault,
+            path = %self.path.display(), aside = %aside.display(), %fault,
             "the index cannot be opened; it is put aside and an empty one begun"
         );
-        let begun = std::fs::rename(path, aside)
+        let begun = fs::rename(&self.path, aside)
             .map_err(Fault::from)
-            .and_then(|()| database::open(path));
-        match begun {
-            Ok(trees) => Some(trees),
-            Err(fault) => {
-                self.note(IndexOperation::Open, &fault);
-                None
-            }
-        }
+            .and_then(|()| database::open(&self.path));
+        begun
+            .map_err(|fault| self.note(IndexOperation::Open, &fault))
+            .ok()
     }
 
     pub fn tag(&self, target: &Target, tag: &Tag) -> Option<TagRecord> {
@@ -147,17 +159,13 @@ impl Index {
         });
     }
 
-    /// Brings everything to the disk. Blocking.
-    pub(super) fn flush(&self) {
-        self.ask(IndexOperation::Flush, |trees| trees.flush());
-    }
-
     fn ask<T>(
         &self,
         operation: IndexOperation,
         question: impl FnOnce(&Trees) -> sled::Result<T>,
     ) -> Option<T> {
-        let trees = self.trees.read().unwrap_or_else(PoisonError::into_inner);
+        // While it is being opened again it is as if empty.
+        let trees = self.trees.try_read().ok()?;
         let trees = trees.as_ref()?;
         match database::guarded(|| question(trees)) {
             Ok(answer) => {
@@ -173,6 +181,7 @@ impl Index {
 
     fn note(&self, operation: IndexOperation, fault: &Fault) {
         self.metrics.index_error(operation).inc();
+        self.behind.store(true, Ordering::Relaxed);
         if !self.failing.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 operation = operation.as_str(), %fault,

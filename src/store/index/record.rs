@@ -6,6 +6,7 @@
 
 use crate::clock::Timestamp;
 use crate::oci::{Algorithm, Digest, MediaType, Tag, Target};
+use crate::store::order::Record;
 
 const SEPARATOR: u8 = 0;
 /// Sorts directly behind [`SEPARATOR`]: the end of everything that begins with a separated key.
@@ -42,6 +43,40 @@ impl TagRecord {
             checked_at: Timestamp(u64::from_be_bytes(*checked_at)),
         })
     }
+}
+
+/// The place in the order as a key: keys sort as the numbers do.
+pub(super) fn number_key(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+pub(super) fn read_number(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.try_into().ok()?))
+}
+
+pub(super) fn encode_entry(entry: &Record) -> Vec<u8> {
+    let mut value = Vec::with_capacity(48);
+    value.push(u8::from(entry.main));
+    value.push(entry.uses);
+    value.extend(entry.last_use.to_be_bytes());
+    value.extend(entry.size.to_be_bytes());
+    push_digest(&mut value, &entry.digest);
+    value
+}
+
+pub(super) fn decode_entry(key: &[u8], value: &[u8]) -> Option<Record> {
+    let ([main, uses], rest) = value.split_first_chunk()?;
+    let (last_use, rest) = rest.split_first_chunk()?;
+    let (size, rest) = rest.split_first_chunk()?;
+    let (digest, _) = split_digest(rest)?;
+    Some(Record {
+        digest,
+        size: u64::from_be_bytes(*size),
+        number: read_number(key)?,
+        last_use: u32::from_be_bytes(*last_use),
+        uses: *uses,
+        main: *main != 0,
+    })
 }
 
 /// Everything about one target begins with this.
@@ -177,10 +212,21 @@ mod tests {
         }
 
         #[test]
+        fn an_entry_survives_its_bytes(
+            content: Vec<u8>, size: u64, number: u64, last_use: u32, uses: u8, main: bool,
+        ) {
+            let digest = Digest::of(Algorithm::Sha512, &content);
+            let entry = Record { digest, size, number, last_use, uses, main };
+            let (key, value) = (number_key(number), encode_entry(&entry));
+            prop_assert_eq!(decode_entry(&key, &value), Some(entry));
+        }
+
+        #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
             let _ = TagRecord::decode(&bytes);
             let _ = read_target(&bytes);
             let _ = read_tag(&bytes);
+            let _ = decode_entry(&bytes[..bytes.len() / 2], &bytes);
             let _ = behind_target(&bytes);
         }
     }

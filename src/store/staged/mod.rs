@@ -163,7 +163,7 @@ impl Staged {
             self.shared.metrics.found_bad(FoundBad::Publish).inc();
             return Err(PublishError::WrongDigest {
                 expected: digest,
-                found,
+                found: Box::new(found),
                 length,
             });
         }

@@ -1,0 +1,368 @@
+//! What the caretaker does with the store: loading, making room, pins, removal, lists.
+//!
+//! Everything here may wait for the disk, except where it says so; it is for blocking threads.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+
+use crate::clock::Timestamp;
+use crate::config;
+use crate::oci::Digest;
+
+use super::layout::Layout;
+use super::metrics::Reason;
+use super::order::Record;
+use super::shared::{Limits, seconds};
+use super::{Error, Store};
+
+/// Entries that are loaded between two looks at the lock.
+const LOAD_AT_ONCE: usize = 1024;
+/// Entries of one page of a run over everything.
+const PAGE: u32 = 4096;
+/// Given up when the disk is full, so that the index can be opened again.
+const RESERVE_BYTES: u64 = 4 << 20;
+/// Files that are kept in quarantine; the oldest go.
+const QUARANTINED_MAX: usize = 32;
+
+/// What somebody may ask the upkeep for, out of turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// Evict down to the limits.
+    Room,
+    /// Compare the files with what is known of them, and sweep.
+    Walk,
+    /// Read everything again and check it.
+    Scrub,
+}
+
+/// Who was asked for what.
+#[derive(Debug, Default)]
+pub(super) struct Chores {
+    room: Notify,
+    walk: Notify,
+    scrub: Notify,
+}
+
+impl Chores {
+    pub(super) fn of(&self, chore: Chore) -> &Notify {
+        match chore {
+            Chore::Room => &self.room,
+            Chore::Walk => &self.walk,
+            Chore::Scrub => &self.scrub,
+        }
+    }
+}
+
+/// How full the cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Everything stored is counted; before that, what was met since the start.
+    pub complete: bool,
+    pub bytes: u64,
+    pub objects: usize,
+    pub pinned_bytes: u64,
+    /// What the content that is being fetched will take.
+    pub claimed_bytes: u64,
+    pub max_size: u64,
+    pub min_free: u64,
+    /// Of the file system, where it tells.
+    pub free: Option<u64>,
+}
+
+/// Stored content in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// Exact to a second.
+    pub last_use: Timestamp,
+    pub pinned: bool,
+}
+
+/// A part of the list of everything, in no particular order.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    pub entries: Vec<Entry>,
+    /// Where the next page begins.
+    pub next: Option<u32>,
+}
+
+/// What became of content that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// So many bytes went.
+    Gone(u64),
+    Absent,
+    /// Pinned content stays until it is unpinned.
+    Pinned,
+}
+
+/// What a sweep found in `staging/`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub files: usize,
+    pub bytes: u64,
+    pub removed: usize,
+}
+
+impl Store {
+    /// Takes in what the index kept: pins, and the order in which content goes. Until then nothing is
+    /// evicted. `go_on` is asked now and then.
+    pub fn load(&self, go_on: &dyn Fn() -> bool) {
+        let shared = &self.shared;
+        for digest in shared.index.pins() {
+            shared.order().pin(&digest);
+        }
+        let mut before = Some(u64::MAX);
+        while let Some(number) = before {
+            if !go_on() {
+                return;
+            }
+            let (entries, next) = shared.index.entries(number, LOAD_AT_ONCE);
+            let mut order = shared.order();
+            for entry in &entries {
+                order.restore(entry);
+            }
+            shared.show(order.totals());
+            before = next;
+        }
+        shared.loaded.store(true, Ordering::Release);
+        self.keep_reserve();
+    }
+
+    /// Asks the upkeep for something; soon done, not yet when this returns. The store itself asks for
+    /// room when it comes near to a limit.
+    pub fn ask_for(&self, chore: Chore) {
+        self.shared.chores.of(chore).notify_one();
+    }
+
+    /// Waits until somebody asks; for the upkeep alone.
+    pub async fn asked_for(&self, chore: Chore) {
+        self.shared.chores.of(chore).notified().await;
+    }
+
+    /// Removes content until the limits hold again with some margin, or `go_on` says no.
+    pub fn make_room(&self, go_on: &dyn Fn() -> bool) {
+        let shared = &self.shared;
+        let limits = shared.limits();
+        let bytes = shared.totals().bytes + shared.claims.bytes();
+        if bytes > limits.high_water() {
+            shared.evict(bytes - limits.low_water(), Reason::Size, go_on);
+        }
+        let Ok(free) = shared.space.free_now() else {
+            return;
+        };
+        shared
+            .metrics
+            .free
+            .set(i64::try_from(free).unwrap_or(i64::MAX));
+        if free < limits.min_free {
+            let margin = limits.max_size - limits.high_water();
+            let wanted = limits.min_free - free + margin.min(limits.min_free);
+            shared.evict(wanted, Reason::Free, go_on);
+        }
+    }
+
+    /// Removes content that nobody asked for within `max_age`.
+    pub fn expire(&self, max_age: Duration, go_on: &dyn Fn() -> bool) {
+        let shared = &self.shared;
+        let oldest = shared
+            .clock
+            .now()
+            .0
+            .saturating_sub(max_age.as_millis() as u64);
+        let oldest = seconds(Timestamp(oldest));
+        let stays =
+            |record: &Record| record.last_use >= oldest || shared.leases.contains(&record.digest);
+        let mut from = Some(0);
+        while let Some(at) = from
+            && go_on()
+        {
+            let (mut records, next) = shared.order().page(at, PAGE);
+            records.retain(|record| !stays(record));
+            for record in records {
+                if !shared.order().is_pinned(&record.digest) {
+                    self.discard(&record.digest, Reason::Age);
+                }
+            }
+            from = next;
+        }
+    }
+
+    /// Removes content, also while it is read: who reads it reads on. Its tags stay; a pull fetches
+    /// it again.
+    pub fn remove(&self, digest: &Digest) -> Result<Removed, Error> {
+        if self.shared.order().is_pinned(digest) {
+            return Ok(Removed::Pinned);
+        }
+        let Some((_, length)) = self.shared.open(digest)? else {
+            self.shared.forget(digest);
+            return Ok(Removed::Absent);
+        };
+        self.shared.forget(digest);
+        self.shared.discard(digest, length, Reason::Asked)?;
+        Ok(Removed::Gone(length))
+    }
+
+    fn discard(&self, digest: &Digest, reason: Reason) {
+        let Some(size) = self.shared.forget(digest) else {
+            return;
+        };
+        if let Err(error) = self.shared.discard(digest, size, reason) {
+            tracing::error!(%error, "content that was to go stays");
+        }
+    }
+
+    /// From now on this content is never evicted, whether it is stored already or comes later.
+    pub fn pin(&self, digest: &Digest) {
+        self.shared.order().pin(digest);
+        self.shared.index.set_pin(digest, true);
+    }
+
+    /// `false` when it was not pinned.
+    pub fn unpin(&self, digest: &Digest) -> bool {
+        let was = self.shared.order().unpin(digest);
+        self.shared.index.set_pin(digest, false);
+        was
+    }
+
+    /// Quick enough for an async worker.
+    pub fn stats(&self) -> Stats {
+        let totals = self.shared.totals();
+        let limits = self.shared.limits();
+        Stats {
+            complete: self.shared.loaded.load(Ordering::Acquire),
+            bytes: totals.bytes,
+            objects: totals.objects,
+            pinned_bytes: totals.pinned_bytes,
+            claimed_bytes: self.shared.claims.bytes(),
+            max_size: limits.max_size,
+            min_free: limits.min_free,
+            free: self.shared.space.free().ok(),
+        }
+    }
+
+    /// A page of everything that is stored; begin at 0. Quick enough for an async worker.
+    pub fn list(&self, from: u32) -> Page {
+        let order = self.shared.order();
+        let (records, next) = order.page(from, PAGE);
+        let entries = records.into_iter().map(|record| Entry {
+            digest: record.digest,
+            size: record.size,
+            last_use: Timestamp(u64::from(record.last_use) * 1000),
+            pinned: order.is_pinned(&record.digest),
+        });
+        Page {
+            entries: entries.collect(),
+            next,
+        }
+    }
+
+    /// Takes other limits. The directory stays as it is.
+    pub fn set_limits(&self, config: &config::Cache) {
+        self.shared.set_limits(Limits::from(config));
+    }
+
+    /// Opens the index again where it has failed, and writes to it all that memory knows.
+    pub fn mend_index(&self) {
+        let shared = &self.shared;
+        if !shared.index.is_behind() {
+            return;
+        }
+        if shared
+            .space
+            .free_now()
+            .is_ok_and(|free| free < RESERVE_BYTES)
+        {
+            // The index needs room to be opened.
+            let _ = fs::remove_file(shared.layout.reserve());
+        }
+        shared.index.reopen();
+        if shared.index.is_behind() {
+            return;
+        }
+        shared.order().change_all();
+        let pins = shared.order().pins();
+        for digest in pins {
+            shared.index.set_pin(&digest, true);
+        }
+        shared.tell_index();
+        if !shared.index.is_behind() {
+            tracing::info!("the index is open again and complete");
+            self.keep_reserve();
+        }
+    }
+
+    /// Sets room aside that can be given up on a full disk.
+    fn keep_reserve(&self) {
+        let path = self.shared.layout.reserve();
+        let has_room = |free| free > self.shared.limits().min_free.max(16 * RESERVE_BYTES);
+        if path.exists() || !self.shared.space.free_now().is_ok_and(has_room) {
+            return;
+        }
+        let kept = fs::File::create(&path).and_then(|file| {
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)?;
+            Ok(())
+        });
+        if let Err(error) = kept {
+            tracing::debug!(path = %path.display(), %error, "no reserve on this file system");
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Writes to the index what only memory knows.
+    pub fn tell_index(&self) {
+        self.shared.tell_index();
+    }
+
+    /// Removes staged files that an earlier process left and nobody took up again within `keep_for`,
+    /// and all but the latest files in quarantine.
+    pub fn sweep(&self, keep_for: Duration) -> io::Result<Swept> {
+        let shared = &self.shared;
+        let now = shared.clock.now();
+        let mut swept = Swept::default();
+        for entry in fs::read_dir(shared.layout.staging())? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(digest) = name.to_str().and_then(Layout::staged_digest) else {
+                continue;
+            };
+            // It may have been published meanwhile.
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            let age = now.since(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH).into());
+            let left = !shared.claims.contains(&digest);
+            if left && age > keep_for && fs::remove_file(entry.path()).is_ok() {
+                tracing::info!(path = %entry.path().display(), "a stale staged file is removed");
+                swept.removed += 1;
+            } else {
+                swept.files += 1;
+                swept.bytes += metadata.len();
+            }
+        }
+        let gauge = &shared.metrics.staged_bytes;
+        gauge.set(i64::try_from(swept.bytes).unwrap_or(i64::MAX));
+        self.sweep_quarantine()?;
+        Ok(swept)
+    }
+
+    fn sweep_quarantine(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(self.shared.layout.quarantine())? {
+            let entry = entry?;
+            files.push((entry.metadata()?.modified()?, entry.path()));
+        }
+        files.sort();
+        let surplus = files.len().saturating_sub(QUARANTINED_MAX);
+        for (_, path) in files.into_iter().take(surplus) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+}

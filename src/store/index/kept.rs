@@ -1,0 +1,112 @@
+//! What the index keeps for the store itself: the order of everything stored, and the pins.
+//!
+//! Memory is ahead of this by a few seconds. Keys are places in the order, so entries come at the end
+//! and go mostly at the front, and neither costs more with a million of them.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use crate::oci::Digest;
+use crate::store::metrics::IndexOperation;
+use crate::store::order::{Changes, Record};
+
+use super::{Index, database, record};
+
+impl Index {
+    /// A number above all that were given out.
+    pub(in crate::store) fn next_number(&self) -> u64 {
+        let last = self.ask(IndexOperation::Read, |trees| trees.order.last());
+        let last = last
+            .flatten()
+            .and_then(|(key, _)| record::read_number(&key));
+        last.map_or(0, |last| last + 1)
+    }
+
+    /// Up to `max` entries with numbers below `before`, the highest first, and the number below which
+    /// to go on.
+    pub(in crate::store) fn entries(&self, before: u64, max: usize) -> (Vec<Record>, Option<u64>) {
+        let rows = self.ask(IndexOperation::Read, |trees| {
+            let rows = trees.order.range(..record::number_key(before)).rev();
+            rows.take(max).collect::<sled::Result<Vec<_>>>()
+        });
+        let rows = rows.unwrap_or_default();
+        let next = rows.last().and_then(|(key, _)| record::read_number(key));
+        let entries = rows
+            .iter()
+            .filter_map(|(key, value)| record::decode_entry(key, value));
+        (entries.collect(), next)
+    }
+
+    /// Writes what has changed. New places first: an entry that is there twice is noticed, one that
+    /// is missing has to be found by the walk.
+    pub(in crate::store) fn write(&self, changes: &Changes) {
+        let wrote = self.ask(IndexOperation::Write, |trees| {
+            for entry in &changes.put {
+                let key = record::number_key(entry.number);
+                trees.order.insert(key, record::encode_entry(entry))?;
+            }
+            for number in &changes.gone {
+                trees.order.remove(record::number_key(*number))?;
+            }
+            Ok(())
+        });
+        if wrote.is_none() {
+            self.behind.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(in crate::store) fn pins(&self) -> Vec<Digest> {
+        let keys = self.ask(IndexOperation::Read, |trees| {
+            trees.pins.iter().keys().collect::<sled::Result<Vec<_>>>()
+        });
+        let keys = keys.unwrap_or_default();
+        let read = |key| Some(record::split_digest(key)?.0);
+        keys.iter().filter_map(|key| read(key)).collect()
+    }
+
+    pub(in crate::store) fn set_pin(&self, digest: &Digest, pinned: bool) {
+        let key = record::digest_key(digest);
+        self.ask(IndexOperation::Write, |trees| {
+            if pinned {
+                trees.pins.insert(key, &[])
+            } else {
+                trees.pins.remove(key)
+            }
+        });
+    }
+
+    /// Content is gone: so is what was known of it alone. What tags and repositories name stays true.
+    pub(in crate::store) fn forget(&self, digest: &Digest) {
+        let key = record::digest_key(digest);
+        self.ask(IndexOperation::Write, |trees| trees.media_types.remove(key));
+    }
+
+    /// Brings everything to the disk. Blocking.
+    pub(in crate::store) fn flush(&self) {
+        self.ask(IndexOperation::Flush, |trees| trees.flush());
+    }
+
+    /// Whether something was not written since the last [`Index::reopen`].
+    pub(in crate::store) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Closes what there is and opens it again: after an error sled takes nothing more. What was not
+    /// written is to be written anew. Blocking.
+    pub(in crate::store) fn reopen(&self) {
+        let mut trees = self.trees.write().unwrap_or_else(PoisonError::into_inner);
+        // Closing writes once more, and may fail once more.
+        let closed = database::guarded(|| {
+            drop(trees.take());
+            Ok(())
+        });
+        if let Err(fault) = closed {
+            self.note(IndexOperation::Flush, &fault);
+        }
+        *trees = self.open_or_begin();
+        if trees.is_some() {
+            self.behind.store(false, Ordering::Relaxed);
+            self.failing.store(false, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The upkeep over a store in a temporary directory.

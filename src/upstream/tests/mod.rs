@@ -1,0 +1,12 @@
+//! What this room does, against small servers on loopback that say what they saw.
+
+mod auth;
+mod credentials;
+mod downloads;
+mod endpoints;
+mod faults;
+mod limits;
+mod redirects;
+mod secrets;
+mod server;
+mod world;
