@@ -10,6 +10,7 @@ use http::{Response, header};
 use super::body::Body;
 use super::corridor::{Walk, text};
 use super::family::Family;
+use super::outlet::Outlet;
 use super::query::parameter;
 use super::record::Record;
 use super::refusal::Refusal;
@@ -60,7 +61,8 @@ impl Walk<'_> {
         })?;
         note(record, &answer);
         if self.is_get() {
-            answer::blob(answer, &self.parts.headers, &self.server.buffers)
+            let outlet = Outlet::to_socket(self.server.buffers.clone());
+            answer::blob(answer, &self.parts.headers, outlet)
         } else {
             Ok(answer::blob_head(&answer, &self.parts.headers))
         }
