@@ -6,6 +6,7 @@
 
 mod cold;
 mod content;
+mod instructions;
 mod load;
 mod marks;
 mod peers;
@@ -15,6 +16,7 @@ mod servers;
 mod sheet;
 mod size;
 mod warm;
+mod weir;
 mod wire;
 
 use std::net::SocketAddr;
@@ -61,6 +63,18 @@ enum Command {
         #[arg(long, default_value = "target/peers")]
         out: PathBuf,
     },
+    /// Counts the instructions of warm requests under callgrind.
+    Instructions {
+        #[arg(long)]
+        weir: PathBuf,
+        #[arg(long, default_value = "/var/tmp/weir-bench")]
+        folder: PathBuf,
+        #[arg(long, default_value = "benches/instructions/baseline.json")]
+        baseline: PathBuf,
+        /// Write the baseline instead of comparing with it.
+        #[arg(long)]
+        update: bool,
+    },
     /// Asks one plain HTTP server for the same path over and over, and prints what came back.
     Load {
         address: SocketAddr,
@@ -100,6 +114,17 @@ fn main() -> Result<()> {
             };
             Bench::start(settings)?.run()
         }
+        Some(Command::Instructions {
+            weir,
+            folder,
+            baseline,
+            update,
+        }) => instructions::run(&instructions::Settings {
+            weir,
+            folder,
+            baseline,
+            update,
+        }),
         Some(Command::Load {
             address,
             path,
