@@ -62,7 +62,11 @@ impl Walk<'_> {
         })?;
         note(record, &answer);
         if self.is_get() {
-            let outlet = Outlet::to_socket(self.server.buffers.clone());
+            let buffers = self.server.buffers.clone();
+            let outlet = match self.peer.secure {
+                true => Outlet::to_reader(buffers),
+                false => Outlet::to_socket(buffers),
+            };
             answer::blob(answer, &self.parts.headers, outlet)
         } else {
             Ok(answer::blob_head(&answer, &self.parts.headers))
