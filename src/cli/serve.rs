@@ -15,6 +15,10 @@ use crate::app::{Addresses, App};
 use crate::clock::Clock;
 use crate::config::{Config, size_text};
 
+/// How many tasks a worker serves before it looks which sockets have news. One that sends a blob
+/// takes up to a millisecond, and whoever asks for a manifest should not wait for many of them.
+const TASKS_PER_LOOK: u32 = 8;
+
 pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
     let config = match arguments.load() {
         Ok(config) => config,
@@ -29,6 +33,7 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .event_interval(TASKS_PER_LOOK)
         .build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(serve(config)),

@@ -10,6 +10,7 @@ use http::{Response, header};
 use super::body::Body;
 use super::corridor::{Walk, text};
 use super::family::Family;
+use super::outlet::Outlet;
 use super::query::parameter;
 use super::record::Record;
 use super::refusal::Refusal;
@@ -61,7 +62,12 @@ impl Walk<'_> {
         })?;
         note(record, &answer);
         if self.is_get() {
-            answer::blob(answer, &self.parts.headers, &self.server.buffers)
+            let buffers = self.server.buffers.clone();
+            let outlet = match self.peer.secure {
+                true => Outlet::to_reader(buffers),
+                false => Outlet::to_socket(buffers),
+            };
+            answer::blob(answer, &self.parts.headers, outlet)
         } else {
             Ok(answer::blob_head(&answer, &self.parts.headers))
         }

@@ -79,7 +79,7 @@ pub(super) struct Walk<'a> {
     pub(super) server: &'a Server,
     pub(super) front: Arc<Front>,
     pub(super) parts: &'a Parts,
-    peer: &'a Peer,
+    pub(super) peer: &'a Peer,
 }
 
 impl Walk<'_> {
