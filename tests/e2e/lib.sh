@@ -60,10 +60,10 @@ wait_for() { # wait_for NAME SECONDS COMMAND...: until the command succeeds; NAM
   local name=$1 seconds=$2; shift 2
   for _ in $(seq $((seconds * 50))); do
     "$@" >/dev/null 2>&1 && return 0
-    alive "$name" || { tail -n 20 "$STATE/log/$name.log" >&2; die "$name ended while it was waited for"; }
+    alive "$name" || { tail -n 5 "$STATE/log/$name.log" >&2; die "$name ended while it was waited for"; }
     sleep 0.02
   done
-  tail -n 20 "$STATE/log/$name.log" >&2
+  tail -n 5 "$STATE/log/$name.log" >&2
   die "$name: no '$*' within $seconds s"
 }
 
