@@ -20,6 +20,7 @@ use crate::metrics;
 use crate::pull::{self, Pull};
 use crate::server::{self, BindError, Bound, Listener, Server};
 use crate::store::{self, Store};
+use crate::upkeep::{self, Upkeep};
 use crate::upstream::{self, Upstream};
 
 /// How long the admin address still answers after everything else has ended.
@@ -35,6 +36,7 @@ pub struct App {
     health: Health,
     pull: Arc<Pull>,
     store: Arc<Store>,
+    upkeep: Upkeep,
     drain_timeout: Duration,
 }
 
@@ -82,6 +84,8 @@ impl App {
         let registry = Registry::new();
         count_process(&registry);
         let store = open_store(&config, clock, store::Metrics::new(&registry)).await?;
+        let upkeep_metrics = upkeep::Metrics::new(&registry);
+        let upkeep = Upkeep::new(&config.cache, store.clone(), clock, upkeep_metrics);
         let upstream = Upstream::new(&config, clock, upstream::Metrics::new(&registry))?;
         let pull = Pull::new(
             &config,
@@ -108,6 +112,7 @@ impl App {
             health,
             pull,
             store,
+            upkeep,
             drain_timeout: config.server.drain_timeout,
         })
     }
@@ -129,6 +134,9 @@ impl App {
         ));
         let serving = self.server.serve(self.listeners, stop.clone(), cut.clone());
         let mut serving = tasks.spawn(serving);
+        let (upkeep, upkeep_stop) = (self.upkeep, CancellationToken::new());
+        let until = upkeep_stop.clone();
+        let keeping = tasks.spawn(async move { upkeep.run(until).await });
         tasks.close();
         self.health.set_ready(true);
 
@@ -148,6 +156,10 @@ impl App {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         self.pull.drain(left).await;
+        upkeep_stop.cancel();
+        if let Err(panic) = keeping.await {
+            tracing::error!(error = %panic, "upkeep ended before its time");
+        }
         self.store.flush().await;
         admin_stop.cancel();
         // Whoever still reads metrics now has had the time that there was.

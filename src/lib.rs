@@ -32,7 +32,8 @@
 //! (`tests/it/architecture.rs` reads this table):
 //!
 //! ```text
-//! 6: main cli
+//! 7: main
+//! 6: cli
 //! 5: app
 //! 4: server upkeep admin
 //! 3: pull

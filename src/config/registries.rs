@@ -173,11 +173,18 @@ fn credentials(section: &Section<'_>, registry: &RegistryName) -> Vec<Credential
             values::prefix(registry, text)
         });
         let prefix = prefix.unwrap_or_default();
-        if credentials.iter().any(|earlier| earlier.prefix == prefix) {
+        let example = "endpoint = \"https://mirror.example.com\"";
+        let endpoint = entry.parsed("endpoint", example, values::url);
+        let same = |earlier: &Credential| earlier.prefix == prefix && earlier.endpoint == endpoint;
+        if credentials.iter().any(same) {
             entry.warn("for", Danger::NeverUsed);
         }
         if let Some(source) = credential_source(&entry) {
-            credentials.push(Credential { prefix, source });
+            credentials.push(Credential {
+                prefix,
+                endpoint,
+                source,
+            });
         }
     }
     credentials

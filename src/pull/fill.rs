@@ -159,11 +159,16 @@ async fn chunk(
 async fn open(digest: &Digest, remote: &Remote, offset: u64) -> Result<Download, Error> {
     let deadline = Instant::now() + OPEN_PATIENCE;
     let mut pause = OPEN_PAUSE_FIRST;
+    let mut last: Option<upstream::Error> = None;
     loop {
         let error = match tokio::time::timeout_at(deadline, remote.blob(digest, offset)).await {
             Ok(Ok(download)) => return Ok(download),
             Ok(Err(error)) => error,
-            Err(_) => return Err(timed_out(remote.target()).into()),
+            // What an attempt has heard says more than that the patience is at its end.
+            Err(_) => {
+                let error = last.unwrap_or_else(|| timed_out(remote.target()));
+                return Err(error.into());
+            }
         };
         let hopeless = match &error.kind {
             upstream::ErrorKind::NotFound | upstream::ErrorKind::Refused { .. } => true,
@@ -175,6 +180,7 @@ async fn open(digest: &Digest, remote: &Remote, offset: u64) -> Result<Download,
             return Err(error.into());
         }
         debug!(%digest, %error, "blob not to be had yet");
+        last = Some(error);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(OPEN_PAUSE_LAST);
     }
@@ -198,6 +204,7 @@ fn unpublished(error: PublishError, remote: &Remote, source: &Source) -> Error {
             expected, found, ..
         } => {
             remote.mark_wrong(&expected, source);
+            let expected = Box::new(expected);
             wrong_content(remote, source, upstream::Wrong::Digest { expected, found })
         }
         PublishError::WrongLength {

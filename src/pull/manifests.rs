@@ -268,7 +268,8 @@ impl Pull {
         let head = remote.head(&question.reference).await?;
         let Some(digest) = head.digest else {
             // This registry does not say which manifest it means; only a GET tells.
-            self.spare_quota(question, remote, known_before.as_ref())?;
+            self.spare_quota(question, remote, known_before.as_ref())
+                .await?;
             let heard = self.fetch(question, remote, &question.reference).await?;
             self.remember_tag(&question.target, tag, &heard.known.head());
             return Ok(heard);
@@ -281,7 +282,8 @@ impl Pull {
                 source: head.source,
             },
             None if question.what == What::Content => {
-                self.spare_quota(question, remote, known_before.as_ref())?;
+                self.spare_quota(question, remote, known_before.as_ref())
+                    .await?;
                 self.fetch(question, remote, &Reference::Digest(digest))
                     .await?
             }
@@ -303,14 +305,14 @@ impl Pull {
     }
 
     /// Refuses what counts while only the reserve of pulls is left, where the cache can stand in.
-    fn spare_quota(
+    async fn spare_quota(
         &self,
         question: &Question,
         remote: &Remote,
         known_before: Option<&TagRecord>,
     ) -> Result<(), Error> {
         match known_before {
-            Some(record) if self.store.contains(&record.digest) && remote.spares_quota() => {
+            Some(record) if self.store.contains(&record.digest) && remote.spares_quota().await => {
                 Err(Error::QuotaReserved {
                     target: question.target.clone(),
                 })

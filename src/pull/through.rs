@@ -56,7 +56,10 @@ impl Through {
                 Err(wrong_content(
                     &self.remote,
                     source,
-                    Wrong::Digest { expected, found },
+                    Wrong::Digest {
+                        expected: Box::new(expected),
+                        found: Box::new(found),
+                    },
                 ))
             }
             Some(_) | None => Ok(()),

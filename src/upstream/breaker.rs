@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// Failures in a row that open it.
 const FAILURES_MAX: u32 = 5;
 /// How long it stays open the first time, doubled each time a probe fails.
-const OPEN_FOR_MIN: Duration = Duration::from_secs(5);
+const OPEN_FOR_MIN: Duration = Duration::from_secs(2);
 const OPEN_FOR_MAX: Duration = Duration::from_secs(30);
 /// A probe whose verdict never came (its client left) no longer holds the place after this.
 const PROBE_HELD_MAX: Duration = Duration::from_secs(30);
@@ -84,24 +84,20 @@ impl Breaker {
         inner.failures = inner.failures.saturating_add(1);
         let now = Instant::now();
         let opens = inner.failures >= FAILURES_MAX;
-        match &mut inner.open {
-            Some(open) => {
-                // Without a probe it is a request from before it opened.
-                if open.probe_since.take().is_some() {
-                    open.open_for = (2 * open.open_for).min(OPEN_FOR_MAX);
-                    open.until = now + open.open_for;
-                    open.because = because.into();
-                }
+        if let Some(open) = &mut inner.open {
+            // Without a probe it is a request from before it opened.
+            if open.probe_since.take().is_some() {
+                open.open_for = (2 * open.open_for).min(OPEN_FOR_MAX);
+                open.until = now + open.open_for;
+                open.because = because.into();
             }
-            None if opens => {
-                inner.open = Some(Open {
-                    until: now + OPEN_FOR_MIN,
-                    open_for: OPEN_FOR_MIN,
-                    probe_since: None,
-                    because: because.into(),
-                });
-            }
-            None => {}
+        } else if opens {
+            inner.open = Some(Open {
+                until: now + OPEN_FOR_MIN,
+                open_for: OPEN_FOR_MIN,
+                probe_since: None,
+                because: because.into(),
+            });
         }
     }
 
@@ -167,7 +163,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failed_probe_keeps_it_shut_for_longer() {
         let breaker = opened();
-        for expected in [10, 20, 30, 30] {
+        for expected in [4, 8, 16, 30, 30] {
             tokio::time::advance(OPEN_FOR_MAX).await;
             breaker.enter().unwrap();
             breaker.ill("still away");

@@ -22,7 +22,7 @@ pub(super) const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.docker.distribution.manifest.v1+prettyjws, \
-     application/vnd.docker.distribution.manifest.v1+json;q=0.5, */*;q=0.1";
+     application/vnd.docker.distribution.manifest.v1+json";
 /// Its digest leaves its signatures out, so that it does not fit its bytes.
 const SIGNED_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
@@ -43,9 +43,10 @@ pub(super) async fn manifest(
     let algorithm = expected.map_or(Algorithm::Sha256, |expected| expected.algorithm());
     let found = Digest::of(algorithm, &bytes);
     match expected {
-        Some(expected) if expected != found => {
-            Err(ErrorKind::Wrong(Wrong::Digest { expected, found }))
-        }
+        Some(expected) if expected != found => Err(ErrorKind::Wrong(Wrong::Digest {
+            expected: Box::new(expected),
+            found: Box::new(found),
+        })),
         Some(_) | None => Ok(Manifest {
             digest: found,
             media_type,

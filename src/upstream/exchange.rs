@@ -62,7 +62,7 @@ enum Proof {
     None,
     Basic(HeaderValue),
     Bearer {
-        ask: TokenAsk,
+        ask: Box<TokenAsk>,
         token: Arc<Token>,
         is_new: bool,
     },
@@ -79,6 +79,7 @@ struct Trip<'a> {
     at: Uri,
     redirects: usize,
     tries: u32,
+    has_answered: bool,
 }
 
 impl Registry {
@@ -176,6 +177,7 @@ impl<'a> Trip<'a> {
             at: endpoint.url(repository, &question.what, question.query.clone()),
             redirects: 0,
             tries: 0,
+            has_answered: false,
         }
     }
 
@@ -183,6 +185,7 @@ impl<'a> Trip<'a> {
         let mut proof = self.expected_proof().await?;
         loop {
             let response = self.send(&proof).await?;
+            self.has_answered = true;
             let status = response.status();
             if redirects::is_redirect(status) {
                 proof = self.follow(&response, proof).await?;
@@ -197,6 +200,16 @@ impl<'a> Trip<'a> {
                 return Ok(self.arrived(response));
             }
             return Err(self.failure(response, &proof, account).await);
+        }
+    }
+
+    /// Until when a connection must stand. One that has answered gets the time that its next steps
+    /// take: it is slow, not away.
+    fn deadline(&self) -> Instant {
+        let for_one_more = Instant::now() + self.registry.limits.connect_timeout;
+        match self.has_answered {
+            true => self.question.deadline.max(for_one_more),
+            false => self.question.deadline,
         }
     }
 
@@ -254,7 +267,7 @@ impl<'a> Trip<'a> {
                     .get(&ask, self.question.deadline)
                     .await?;
                 Ok(Proof::Bearer {
-                    ask,
+                    ask: Box::new(ask),
                     token: held.token,
                     is_new: held.is_new,
                 })
@@ -288,17 +301,14 @@ impl<'a> Trip<'a> {
             let why = error.to_string();
             Fault::away(&self.at, Away::Protocol { why })
         })?;
-        let limits = &self.registry.limits;
-        let left = question.deadline.saturating_duration_since(Instant::now());
-        let transport = &self.registry.transport;
-        let sent = transport.send(question.lane, request, left.min(limits.connect_timeout));
-        let answer = sent.await;
+        let (lane, deadline) = (question.lane, self.deadline());
+        let answer = self.registry.transport.send(lane, request, deadline).await;
         let status = answer.as_ref().ok().map(Response::status);
         self.registry.metrics.request(&question.method, status);
         tracing::debug!(
             registry = %self.registry.name(), host = %address::origin(&self.at),
             method = %question.method, what = %question.what, repository = self.repository,
-            credential = proof.kind(), status = status.map(|status| status.as_u16()), "asked"
+            credential = %self.label(), proof = proof.kind(), status = status.map(|status| status.as_u16()), "asked"
         );
         answer.map_err(|away| Fault::away(&self.at, away))
     }
@@ -332,7 +342,7 @@ impl<'a> Trip<'a> {
         self.tries += 1;
         let challenge = Challenge::of(response.headers());
         let Some(challenge) = challenge.filter(|_| self.tries < TRIES_MAX) else {
-            return Err(self.refusal(response, &proof).await);
+            return Err(self.not_let_in(response, &proof).await);
         };
         let origin = address::origin(&self.at);
         let challenge = self
@@ -350,11 +360,11 @@ impl<'a> Trip<'a> {
             (Proof::None, _) | (Proof::Basic(_), _) | (Proof::Bearer { .. }, _) => false,
         };
         if has_been_tried {
-            return Err(self.refusal(response, &proof).await);
+            return Err(self.not_let_in(response, &proof).await);
         }
         match self.proof(challenge).await? {
-            Proof::None => Err(self.refusal(response, &proof).await),
-            another => Ok(another),
+            Proof::None => Err(self.not_let_in(response, &proof).await),
+            another @ (Proof::Basic(_) | Proof::Bearer { .. }) => Ok(another),
         }
     }
 
@@ -389,6 +399,17 @@ impl<'a> Trip<'a> {
             },
             from: self.at.clone(),
         }
+    }
+
+    /// A 401 with nothing left to try. From a host behind a redirect that took no token it is about
+    /// the signed URL, not about the credential.
+    async fn not_let_in(&self, response: Response<Incoming>, proof: &Proof) -> Fault {
+        if self.is_home() || matches!(proof, Proof::Bearer { .. }) {
+            return self.refusal(response, proof).await;
+        }
+        let status = response.status().as_u16();
+        let said = self.said(response, proof).await;
+        Fault::away(&self.at, Away::Status { status, said })
     }
 
     async fn refusal(&self, response: Response<Incoming>, proof: &Proof) -> Fault {

@@ -100,11 +100,7 @@ impl Metrics {
                 "Requests that registries count as pulls",
                 &["registry"],
             ),
-            auth_failures: counter(
-                "container_registry_auth_failures_total",
-                "Refused credentials: of clients by weir, of weir by upstreams",
-                &["registry", "side"],
-            ),
+            auth_failures: crate::metrics::auth_failures(registry, crate::metrics::Side::Upstream),
             rate_limit_total: gauge(
                 "rate_limit_total",
                 "Pulls that the upstream allows in its window; absent while it states no limit",
@@ -123,12 +119,6 @@ impl Metrics {
         }
     }
 
-    /// The counter of refused credentials, for the side of the clients.
-    pub fn auth_failures_of_clients(&self, registry: &RegistryName) -> IntCounter {
-        let labels = [registry.as_str(), "client"];
-        self.auth_failures.with_label_values(&labels)
-    }
-
     /// Everything of one registry, touched.
     pub(super) fn of(&self, registry: &RegistryName) -> RegistryMetrics {
         let name = registry.as_str();
@@ -143,13 +133,12 @@ impl Metrics {
         for kind in LIMITS {
             self.limited.with_label_values(&[name, kind]);
         }
-        self.auth_failures_of_clients(registry);
         RegistryMetrics {
             registry: registry.clone(),
             bytes: self.bytes.with_label_values(&[name]),
             resumed: self.resumed.with_label_values(&[name]),
             pulls_counted: self.pulls_counted.with_label_values(&[name]),
-            auth_failures: self.auth_failures.with_label_values(&[name, "upstream"]),
+            auth_failures: self.auth_failures.with_label_values(&[name]),
             all: self.clone(),
         }
     }

@@ -30,9 +30,10 @@ mod tokens;
 mod transport;
 mod walk;
 mod ways;
+mod wording;
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::hash::{Hash, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -67,6 +68,8 @@ pub const ANONYMOUS: &str = "anonymous";
 pub struct Upstream {
     registries: ArcSwap<HashMap<RegistryName, Arc<Registry>>>,
     roots: Arc<Roots>,
+    /// Of credentials; kept, so that a credential that did not change keeps its tokens.
+    fingerprints: RandomState,
     metrics: Metrics,
     clock: Clock,
     tasks: TaskTracker,
@@ -116,6 +119,7 @@ impl Upstream {
         let upstream = Upstream {
             registries: ArcSwap::default(),
             roots: Arc::default(),
+            fingerprints: RandomState::new(),
             metrics,
             clock,
             tasks: TaskTracker::new(),
@@ -125,11 +129,12 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// Takes up a changed configuration, whole or not at all. Questions under way end as they began.
+    /// Takes up a changed configuration, whole or not at all. What did not change keeps its tokens,
+    /// health and quotas; questions under way end as they began.
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         let shared = Shared {
             limits: config.upstream.clone(),
-            credentials: Arc::new(Credentials::new(config)),
+            credentials: Arc::new(Credentials::new(config, self.fingerprints.clone())),
             roots: Arc::clone(&self.roots),
             proxies: Arc::new(Proxies::new(&config.upstream)),
             metrics: self.metrics.clone(),
@@ -137,10 +142,12 @@ impl Upstream {
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         };
+        let before = self.registries.load();
         let mut registries = HashMap::new();
         for (number, said) in (1..).zip(&config.registries) {
             let seed = self.clock.now().0.wrapping_mul(number);
-            let registry = Registry::new(said, &shared, seed)?;
+            let before = before.get(&said.name).map(|registry| &**registry);
+            let registry = Registry::new(said, &shared, before, seed)?;
             registries.insert(said.name.clone(), Arc::new(registry));
         }
         self.registries.store(Arc::new(registries));

@@ -39,7 +39,7 @@ pub(super) struct Registry {
     pub(super) transport: Transport,
     pub(super) credentials: Arc<Credentials>,
     pub(super) tokens: Tokens,
-    pub(super) ways: Ways,
+    pub(super) ways: Arc<Ways>,
     pub(super) budget: TpsBudget,
     pub(super) metrics: RegistryMetrics,
     pub(super) clock: Clock,
@@ -61,9 +61,12 @@ pub(super) struct Shared {
 }
 
 impl Registry {
+    /// `before`: the same registry as it was configured until now; health, quotas, tokens and
+    /// challenges are taken over from it.
     pub(super) fn new(
         config: &Arc<config::Registry>,
         shared: &Shared,
+        before: Option<&Registry>,
         seed: u64,
     ) -> Result<Self, StartError> {
         let metrics = shared.metrics.of(&config.name);
@@ -90,15 +93,31 @@ impl Registry {
             header_timeout: shared.limits.header_timeout,
             clock: shared.clock,
         };
-        let endpoint = |said: &config::Endpoint| Arc::new(Endpoint::new(&said.uri, &metrics));
+        let endpoint = |said: &config::Endpoint| {
+            let mut kept = before.iter().flat_map(|before| &before.endpoints);
+            match kept.find(|endpoint| endpoint.uri == said.uri) {
+                Some(endpoint) => Arc::clone(endpoint),
+                None => Arc::new(Endpoint::new(&said.uri, &metrics)),
+            }
+        };
+        // Tokens of a service that is no longer allowed are worth nothing.
+        let same_services =
+            before.filter(|before| before.config.token_services == config.token_services);
+        let tokens = Tokens::new(
+            service,
+            same_services.map(|before| &before.tokens),
+            shared.tasks.clone(),
+            shared.stop.clone(),
+        );
+        let ways = before.map_or_else(|| Arc::new(Ways::new()), |before| Arc::clone(&before.ways));
         Ok(Registry {
             endpoints: config.endpoints.iter().map(endpoint).collect(),
-            tokens: Tokens::new(service, shared.tasks.clone(), shared.stop.clone()),
+            tokens,
             config: Arc::clone(config),
             limits: shared.limits.clone(),
             transport,
             credentials: Arc::clone(&shared.credentials),
-            ways: Ways::new(),
+            ways,
             budget: TpsBudget::new(RETRIES_COUNTED_FOR, RETRIES_PER_SECOND_MIN, RETRIES_SHARE),
             metrics,
             clock: shared.clock,

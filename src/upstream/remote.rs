@@ -128,24 +128,28 @@ impl Remote {
     /// Whether this repository has the blob: asked by HEAD, and when that says no, by a GET of one
     /// byte, since caches deny what they have not fetched yet.
     pub async fn blob_exists(&self, digest: &Digest) -> Result<bool, Error> {
+        match self.blob_found(digest).await {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn blob_found(&self, digest: &Digest) -> Result<(), Error> {
         let mut walk = self.walk(Some(digest), Patience::manifest());
         loop {
             let turn = walk.next().await?;
-            match self.blob_exists_at(&turn.endpoint, digest, &walk).await {
+            match self.blob_found_at(&turn.endpoint, digest, &walk).await {
                 Ok(()) => {
                     turn.well();
-                    return Ok(true);
-                }
-                Err(fault) if matches!(fault.kind, ErrorKind::NotFound) => {
-                    turn.well();
-                    return Ok(false);
+                    return Ok(());
                 }
                 Err(fault) => walk.failed(turn, fault)?,
             }
         }
     }
 
-    async fn blob_exists_at(
+    async fn blob_found_at(
         &self,
         endpoint: &Endpoint,
         digest: &Digest,

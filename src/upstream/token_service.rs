@@ -222,12 +222,8 @@ impl TokenService {
         request.headers_mut().insert(USER_AGENT, user_agent());
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json);
-        let left = deadline.saturating_duration_since(Instant::now());
         let method: Method = request.method().clone();
-        let sent = self
-            .transport
-            .send(Lane::Control, request, left.min(self.connect_timeout));
-        let answer = sent.await;
+        let answer = self.transport.send(Lane::Control, request, deadline).await;
         let status = answer.as_ref().ok().map(|answer| answer.status());
         self.metrics.request(&method, status);
         answer.map_err(|away| Fault::away(uri, away))

@@ -99,9 +99,16 @@ pub(super) struct Held {
 }
 
 impl Tokens {
-    pub(super) fn new(service: TokenService, tasks: TaskTracker, stop: CancellationToken) -> Self {
+    /// `before`: whose tokens are taken over.
+    pub(super) fn new(
+        service: TokenService,
+        before: Option<&Tokens>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let slots = before.map(|before| before.slots.clone());
         Tokens {
-            slots: moka::sync::Cache::new(TOKENS_MAX),
+            slots: slots.unwrap_or_else(|| moka::sync::Cache::new(TOKENS_MAX)),
             service,
             tasks,
             stop,

@@ -166,12 +166,12 @@ impl Walk {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        let telling = |fault: &Fault| fault.kind.telling();
-        if self
-            .worst
-            .as_ref()
-            .is_none_or(|worst| telling(&fault) > telling(worst))
-        {
+        // Among denials the last word counts: endpoints stand in the order mirror, registry.
+        let tells_more = self.worst.as_ref().is_none_or(|worst| {
+            let (new, old) = (fault.kind.telling(), worst.kind.telling());
+            new > old || (new == 0 && old == 0)
+        });
+        if tells_more {
             self.worst = Some(fault);
         }
     }
@@ -181,12 +181,13 @@ impl Walk {
         let growing = PAUSE_MIN
             .saturating_mul(1 << self.round.min(6))
             .min(PAUSE_MAX);
+        let growing = self.registry.jittered(growing);
         match kind {
             ErrorKind::RateLimited { retry_after, .. } if self.patience.insists => {
-                Some(retry_after.unwrap_or_default().max(growing))
+                Some(retry_after.unwrap_or_default() + growing)
             }
             ErrorKind::Away(Away::BreakerOpen { retry_in, .. }) if self.patience.insists => {
-                Some((*retry_in).max(PAUSE_MIN))
+                Some(*retry_in + growing)
             }
             ErrorKind::RateLimited { .. } => None,
             ErrorKind::NotFound
@@ -200,7 +201,6 @@ impl Walk {
         let Some(pause) = self.pause.take() else {
             return Err(self.give_up());
         };
-        let pause = self.registry.jittered(pause);
         let too_late = Instant::now() + pause >= self.patience.deadline;
         if too_late || self.round + 1 >= self.patience.rounds_max {
             return Err(self.give_up());

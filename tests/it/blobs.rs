@@ -57,7 +57,8 @@ async fn an_empty_blob_and_one_by_sha512_are_blobs() {
         }
     }
     let folder = weir.cache_directory().join("blobs/sha512");
-    assert_eq!(disk::names(&folder), [wide.digest.hex()]);
+    let stored = || disk::names(&folder) == [wide.digest.hex()];
+    eventually("the blob is stored", stored).await;
 }
 
 #[tokio::test]

@@ -107,7 +107,10 @@ async fn a_process_that_is_killed_gives_its_directory_free() {
     upstream.image("acme/app:1");
     let house = House::in_front_of(&upstream);
     let weir = house.spawn().await;
-    weir.client().pull("acme/app", "1").await;
+    let pulled = weir.client().pull("acme/app", "1").await;
+    let folder = blobs(&house.cache_directory());
+    let stored = || disk::names(&folder).len() == pulled.len();
+    eventually("everything is stored", stored).await;
     weir.kill().await;
     let weir = house.spawn().await;
     upstream.forget();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::client::Answer;
-use crate::support::{Fault, HeldTime, House, On, Upstream, Weir, blob_path, manifest_path};
+use crate::support::{Fault, HeldTime, House, Logs, On, Upstream, Weir, blob_path, manifest_path};
 
 const DOCKER: &str = "docker/26.1.5 go/go1.22 git-commit/411e817 kernel/6.18 os/linux arch/amd64";
 const CONTAINERD: &str = "containerd/v1.7.24";
@@ -12,11 +12,7 @@ const CRI_O: &str = "cri-o/1.30.0 go/go1.22 os/linux arch/amd64";
 
 /// An answer that may need time which the test has to let pass.
 async fn answer_in_held_time(weir: &Weir, time: &HeldTime, path: &str) -> (Answer, Duration) {
-    let client = weir.client();
-    let path = path.to_owned();
-    let waiting = tokio::spawn(async move { client.get(&path).await });
-    let passed = time.pass_until(|| waiting.is_finished()).await;
-    (waiting.await.expect("an answer"), passed)
+    time.pass_during(weir.client().get(path)).await
 }
 
 #[tokio::test]
@@ -33,22 +29,14 @@ async fn a_cold_manifest_fails_soon_when_the_upstream_is_away() {
         assert!(matches!(answer.status, 502 | 504), "{}", answer.status);
         assert!(passed <= Duration::from_secs(5), "{passed:?}");
         let message = answer.error_message();
-        assert!(
-            message.contains("127.0.0.1"),
-            "the upstream is named: {message}"
-        );
-        assert!(
-            message.contains("refused")
-                || message.contains("tripped")
-                || message.contains("breaker")
-                || message.contains("open"),
-            "{message}"
-        );
+        assert!(message.contains("docker.io"), "{message}");
+        let says_why = message.contains("refused") || message.contains("failed repeatedly");
+        assert!(says_why, "{message}");
     }
 }
 
 #[tokio::test]
-async fn a_cold_manifest_fails_soon_when_the_upstream_is_silent() {
+async fn a_cold_manifest_fails_once_when_the_upstream_is_silent() {
     let time = HeldTime::hold();
     let upstream = Upstream::start().await;
     upstream.image("acme/app:1");
@@ -59,7 +47,8 @@ async fn a_cold_manifest_fails_soon_when_the_upstream_is_silent() {
     let path = manifest_path("acme/app", "1");
     let (answer, passed) = answer_in_held_time(&weir, &time, &path).await;
     assert_eq!(answer.status, 504, "{}", answer.text());
-    assert!(passed <= Duration::from_secs(5), "{passed:?}");
+    // upstream.header_timeout, and not once for every attempt.
+    assert!(passed <= Duration::from_secs(16), "{passed:?}");
 }
 
 #[tokio::test]
@@ -77,9 +66,7 @@ async fn a_used_up_quota_is_told_in_the_way_each_client_understands() {
         let house = House::in_front_of(&upstream).clock(time.clock());
         let weir = house.start().await;
         let client = weir.client().user_agent(agent);
-        let waiting = tokio::spawn(async move { client.manifest("acme/app", "1").await });
-        time.pass_until(|| waiting.is_finished()).await;
-        let answer = waiting.await.expect("an answer");
+        let (answer, _) = time.pass_during(client.manifest("acme/app", "1")).await;
         assert_eq!(answer.status, status, "{agent}");
         assert_eq!(answer.error_code(), "TOOMANYREQUESTS", "{agent}");
         if status == 429 {
@@ -92,6 +79,7 @@ async fn a_used_up_quota_is_told_in_the_way_each_client_understands() {
 
 #[tokio::test]
 async fn a_blob_that_is_not_to_be_had_is_tried_for_a_while_and_then_unknown() {
+    let logs = Logs::capture();
     let time = HeldTime::hold();
     let upstream = Upstream::start().await;
     let image = upstream.image("acme/app:1");
@@ -103,7 +91,13 @@ async fn a_blob_that_is_not_to_be_had_is_tried_for_a_while_and_then_unknown() {
     let (answer, passed) = answer_in_held_time(&weir, &time, &path).await;
     assert_eq!(answer.status, 404);
     assert_eq!(answer.error_code(), "BLOB_UNKNOWN");
-    assert!(answer.error_message().contains("503"), "{}", answer.text());
+    let message = answer.error_message();
+    assert!(message.contains("docker.io"), "{message}");
+    assert!(
+        message.contains("an error of its own"),
+        "not only that it took long: {message}"
+    );
+    assert!(logs.contain("503"), "{}", logs.text());
     assert!(passed <= Duration::from_secs(16), "{passed:?}");
     assert!(upstream.count(On::Blob) >= 2, "it was tried again");
 }
@@ -133,6 +127,7 @@ async fn upstream_errors_are_told_apart() {
         (500, 502, "UNAVAILABLE"),
         (503, 502, "UNAVAILABLE"),
     ] {
+        let logs = Logs::capture();
         let time = HeldTime::hold();
         let upstream = Upstream::start().await;
         upstream.image("acme/app:1");
@@ -145,8 +140,9 @@ async fn upstream_errors_are_told_apart() {
         assert_eq!(answer.status, answered, "{status}: {}", answer.text());
         assert_eq!(answer.error_code(), code, "{status}");
         if status != 404 {
+            assert!(logs.contain(&status.to_string()), "{}", logs.text());
             let message = answer.error_message();
-            assert!(message.contains(&status.to_string()), "{message}");
+            assert!(message.contains("docker.io"), "{message}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Lists that are passed through: tags with their pages, referrers; and the catalog of what is
 //! cached.
 
-use crate::support::{Auth, House, On, Upstream, Weir};
+use std::time::Duration;
+
+use crate::support::{Auth, HeldTime, House, On, Upstream, Weir};
 
 /// A repository with the tags 1 to 5.
 async fn five_tags() -> (Upstream, House) {
@@ -75,20 +77,18 @@ async fn the_next_page_leads_back_the_way_the_client_came() {
 
 #[tokio::test]
 async fn a_list_is_kept_for_a_while_and_served_stale() {
+    let time = HeldTime::hold();
     let (upstream, house) = five_tags().await;
-    let weir = house.start().await;
+    let weir = house.clock(time.clock()).start().await;
     let client = weir.client();
     let path = "/v2/acme/app/tags/list";
     let first = client.get(path).await;
     client.get(path).await.whole(200);
     assert_eq!(upstream.count(On::Tags), 1);
-    drop(weir);
 
-    let (upstream, house) = five_tags().await;
-    let weir = house.config("[tags]\nfresh_for = \"0s\"").start().await;
-    weir.client().get(path).await.whole(200);
+    time.pass(Duration::from_secs(300)).await;
     upstream.go_away().await;
-    let stale = weir.client().get(path).await;
+    let (stale, _) = time.pass_during(client.get(path)).await;
     assert_eq!(tags(&stale.text()), tags(&first.text()));
     assert!(stale.header("warning").is_some());
 }

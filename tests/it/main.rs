@@ -8,6 +8,7 @@ mod architecture;
 mod bad_requests;
 mod bad_upstream;
 mod blobs;
+mod cli;
 mod command_line;
 mod crashes;
 mod errors;

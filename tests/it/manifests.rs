@@ -144,9 +144,8 @@ async fn a_manifest_is_given_only_in_a_repository_that_has_it() {
 
 #[tokio::test]
 async fn registries_of_other_habits_are_understood() {
-    let habits: [(&str, Habit); 6] = [
+    let habits: [(&str, Habit); 5] = [
         ("redirected manifests", |s| s.redirect_manifests = true),
-        ("no digest on HEAD", |s| s.digest_on_head = false),
         ("headers of 60 KiB", |s| s.fat_headers = true),
         ("a prefix", |s| s.prefix = "/mirror/hub".to_owned()),
         ("relative Location", |s| s.relative_location = true),
@@ -168,4 +167,21 @@ async fn registries_of_other_habits_are_understood() {
         assert_eq!(upstream.count(On::Manifest), 3, "{what}");
         assert_eq!(upstream.count(On::Blob), 4, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_registry_that_tells_no_digest_is_asked_by_get() {
+    let upstream = Upstream::with(|settings| settings.digest_on_head = false).await;
+    let image = upstream.image("acme/app:1");
+    let house = House::in_front_of(&upstream).config("[tags]\nfresh_for = \"0s\"");
+    let weir = house.start().await;
+    for pulls in 1..=2 {
+        let head = weir.client().manifest_head("acme/app", "1").await;
+        head.whole(200);
+        assert_headers(&head, &image.manifest);
+        assert_eq!(upstream.count(On::Manifest), pulls, "there is no other way");
+    }
+    let newer = upstream.image("acme/app:1");
+    let answer = weir.client().manifest("acme/app", "1").await;
+    assert_eq!(answer.whole(200), &newer.manifest.bytes);
 }

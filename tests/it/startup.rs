@@ -1,5 +1,6 @@
 //! Starting, stopping, and what is there afterwards.
 
+use crate::support::house::blobs;
 use crate::support::{
     Ended, Fault, Gate, House, On, Upstream, Weir, blob_path, disk, eventually, eventually_async,
 };
@@ -66,8 +67,9 @@ async fn a_blob_that_was_deleted_behind_its_back_is_fetched_again() {
     let weir = Weir::in_front_of(&upstream).await;
     weir.client().pull("acme/app", "1").await;
     let layer = &image.layers[0];
-    let folder = weir.cache_directory().join("blobs/sha256");
-    std::fs::remove_file(folder.join(layer.digest.hex())).expect("the blob is stored");
+    let file = blobs(&weir.cache_directory()).join(layer.digest.hex());
+    eventually("the blob is stored", || file.exists()).await;
+    std::fs::remove_file(file).expect("a file can be deleted");
     let answer = weir.client().blob("acme/app", &layer.digest).await;
     assert_eq!(answer.whole(200), &layer.bytes);
 }
@@ -203,7 +205,10 @@ async fn a_pull_is_counted_once() {
         "registry_request_duration_seconds_count",
         &[("result", "hit")],
     );
-    assert_eq!(hits, 2.0);
+    assert_eq!(
+        hits, 1.0,
+        "HEAD knows the digest only, the first GET fetches"
+    );
     assert_eq!(metrics.value("docker_hub_rate_limit_remaining", &[]), 99.0);
     assert_eq!(
         metrics.value("rate_limit_total", &[("registry", "docker.io")]),

@@ -218,7 +218,7 @@ async fn a_private_image_without_credentials_says_so() {
     let answer = weir.client().manifest("acme/secret", "1").await;
     assert_eq!(answer.status, 502);
     assert!(
-        answer.error_message().contains("anonymous"),
+        answer.error_message().contains("configure a credential"),
         "{}",
         answer.text()
     );

@@ -259,6 +259,40 @@ mod tests {
         }
     }
 
+    fn script(folder: &tempfile::TempDir, text: &str) -> String {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = folder.path().join("helper");
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_helper_is_asked_by_the_protocol() {
+        let folder = tempfile::tempdir().unwrap();
+        let json = r#"read server; [ "$1" = get ] && echo "{\"Username\":\"u\",\"Secret\":\"for-$server\"}""#;
+        let login = exchange(&script(&folder, json), "r.example").await;
+        let login = login.unwrap().unwrap();
+        assert_eq!(login.secret.expose_secret(), "for-r.example");
+
+        let nothing = "echo credentials not found in native keychain; exit 1";
+        let login = exchange(&script(&folder, nothing), "r.example").await;
+        assert!(login.unwrap().is_none());
+
+        let broken = "echo s3cret; echo 'no session, run aws sso login' >&2; exit 2";
+        let why = exchange(&script(&folder, broken), "r.example")
+            .await
+            .unwrap_err();
+        assert!(why.contains("no session, run aws sso login"), "{why}");
+        assert!(!why.contains("s3cret"), "{why}");
+
+        let endless = "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done";
+        let why = exchange(&script(&folder, endless), "r.example")
+            .await
+            .unwrap_err();
+        assert!(why.contains("more than 65536 bytes"), "{why}");
+    }
+
     #[tokio::test]
     async fn a_helper_that_is_not_there_is_named() {
         let why = Helpers::default()

@@ -112,7 +112,8 @@ enum Candidate<'a> {
 }
 
 impl Credentials {
-    pub(super) fn new(config: &config::Config) -> Self {
+    /// `fingerprints`: makes the same of the same credential in every configuration.
+    pub(super) fn new(config: &config::Config, fingerprints: RandomState) -> Self {
         let entries = config.registries.iter().flat_map(|r| &r.credentials);
         let files = entries.filter_map(|entry| match &entry.source {
             CredentialSource::PasswordFile { file, .. }
@@ -130,7 +131,7 @@ impl Credentials {
             files: files.map(watched).collect(),
             docker_config: docker_config.map(DockerConfig::watched),
             helpers: Helpers::default(),
-            fingerprints: RandomState::new(),
+            fingerprints,
         }
     }
 

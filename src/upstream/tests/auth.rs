@@ -354,6 +354,41 @@ async fn a_token_service_elsewhere_gets_no_credential_unless_it_is_listed() {
 }
 
 #[tokio::test]
+async fn a_reload_keeps_the_tokens_of_what_did_not_change() {
+    let server = Server::start(bearer(300)).await;
+    let mut config = config(vec![registry("r.test", &[&server.url()])]);
+    Arc::make_mut(&mut config.registries[0])
+        .credentials
+        .push(bot());
+    let (upstream, _) = upstream(&config);
+    remote(&upstream, "r.test/a")
+        .manifest(&tag("1"))
+        .await
+        .unwrap();
+    server.take();
+    upstream.reload(&config).unwrap();
+    remote(&upstream, "r.test/a")
+        .manifest(&tag("1"))
+        .await
+        .unwrap();
+    assert_eq!(server.lines(), ["GET /v2/a/manifests/1 Bearer"]);
+    Arc::make_mut(&mut config.registries[0]).credentials[0] = login("bot", "another");
+    upstream.reload(&config).unwrap();
+    remote(&upstream, "r.test/a")
+        .manifest(&tag("1"))
+        .await
+        .unwrap();
+    assert_eq!(
+        server.take().len(),
+        2,
+        "a changed password wants a token of its own"
+    );
+    config.registries.clear();
+    upstream.reload(&config).unwrap();
+    assert!(upstream.endpoints().is_empty());
+}
+
+#[tokio::test]
 async fn clients_are_told_apart() {
     use crate::oci::Target;
     use crate::upstream::{ClientLogin, Identity};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::server::{Reply, Server};
+use super::server::{Reply, Seen, Server};
 use super::world::*;
 use crate::oci::Reference;
 use crate::upstream::{Away, ErrorKind, Health, Wrong};
@@ -52,21 +52,56 @@ async fn trouble_at_the_first_moves_on_to_the_second() {
 }
 
 #[tokio::test]
-async fn an_answer_is_an_answer() {
+async fn what_one_denies_the_next_may_have() {
     for status in [404, 401, 403] {
-        let first = Server::start(move |_| Reply::new(status)).await;
+        let mirror = Server::start(move |_| Reply::new(status)).await;
         let second = Server::start(|_| image_reply()).await;
-        let (upstream, _) = one(registry("r.test", &[&first.url(), &second.url()]));
-        let error = remote(&upstream, "r.test/a")
+        let (upstream, _) = one(registry("r.test", &[&mirror.url(), &second.url()]));
+        remote(&upstream, "r.test/a")
             .manifest(&tag("1"))
             .await
-            .unwrap_err();
-        match status {
-            404 => assert!(matches!(error.kind, ErrorKind::NotFound)),
-            _ => assert!(matches!(error.kind, ErrorKind::Refused { .. })),
-        }
-        assert!(second.take().is_empty());
+            .unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_last_word_on_a_denial_is_the_last_endpoints() {
+    let kind = async |first: u16, second: u16| {
+        let one_says = Server::start(move |_| Reply::new(first)).await;
+        let other_says = Server::start(move |_| Reply::new(second)).await;
+        let (upstream, _) = one(registry("r.test", &[&one_says.url(), &other_says.url()]));
+        remote(&upstream, "r.test/a")
+            .manifest(&tag("1"))
+            .await
+            .unwrap_err()
+            .kind
+    };
+    assert!(matches!(kind(401, 404).await, ErrorKind::NotFound));
+    assert!(matches!(kind(404, 401).await, ErrorKind::Refused { .. }));
+    // Who could not be asked might have it.
+    assert!(matches!(kind(404, 503).await, ErrorKind::Away(_)));
+    assert!(matches!(kind(503, 404).await, ErrorKind::Away(_)));
+    assert!(matches!(
+        kind(429, 404).await,
+        ErrorKind::RateLimited { .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_not_carried_around() {
+    let basic = |_: &Seen| Reply::new(401).header("www-authenticate", "Basic");
+    let first = Server::start(basic).await;
+    let second = Server::start(basic).await;
+    let mut both = registry("r.test", &[&first.url(), &second.url()]);
+    both.credentials.push(bot());
+    let (upstream, _) = one(both);
+    let error = remote(&upstream, "r.test/a")
+        .manifest(&tag("1"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Refused { .. }));
+    assert_eq!(first.take().len(), 2);
+    assert!(second.take().is_empty());
 }
 
 #[tokio::test]

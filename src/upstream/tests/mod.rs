@@ -7,6 +7,7 @@ mod endpoints;
 mod faults;
 mod limits;
 mod redirects;
+mod registries;
 mod secrets;
 mod server;
 mod world;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -26,6 +26,7 @@ pub(super) struct Seen {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    pub(super) version: Version,
 }
 
 impl Seen {
@@ -221,7 +222,12 @@ async fn serve(
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
         async move {
-            let (head, body) = request.into_parts();
+            let (mut head, body) = request.into_parts();
+            // HTTP/2 has it in the URL.
+            if let Some(host) = head.uri.authority().map(|a| a.as_str()) {
+                let host = host.parse().expect("an authority is fit for a header");
+                head.headers.insert("host", host);
+            }
             let body = body
                 .collect()
                 .await
@@ -235,6 +241,7 @@ async fn serve(
                     .map_or_else(String::new, ToString::to_string),
                 headers: head.headers,
                 body,
+                version: head.version,
             };
             let is_head = seen.method == Method::HEAD;
             log.lock()

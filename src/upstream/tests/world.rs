@@ -89,6 +89,7 @@ pub(super) fn config(registries: Vec<config::Registry>) -> Config {
             connect_timeout: Duration::from_secs(3),
             header_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(30),
+            parallel_above: 0,
             proxy: None,
             no_proxy: None,
         },
@@ -101,7 +102,9 @@ pub(super) fn config(registries: Vec<config::Registry>) -> Config {
             htpasswd: None,
             rules: Vec::new(),
         },
+        file: None,
         files: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 

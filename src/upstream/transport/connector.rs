@@ -90,7 +90,11 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(tls: Arc<Tls>, alpn: Alpn, proxies: Arc<Proxies>, within: Duration) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver { within });
+        // A little less than for all of it, so that it is the resolver that says so.
+        let resolver = Resolver {
+            within: within - within / 8,
+        };
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(within));

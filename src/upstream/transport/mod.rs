@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::connector::Connector;
 pub(super) use self::connector::Proxies;
@@ -80,26 +80,28 @@ impl Transport {
         }
     }
 
-    /// Sends the request and waits for the head of its answer. `connect_within` bounds the wait for
-    /// a connection beside the connector's own limit.
+    /// Sends the request and waits for the head of its answer. `connect_by` bounds the wait for a
+    /// connection beside the connector's own limit.
     pub(super) async fn send(
         &self,
         lane: Lane,
         mut request: Request<Body>,
-        connect_within: Duration,
+        connect_by: Instant,
     ) -> Result<Response<Incoming>, Away> {
         let client = match lane {
             Lane::Control => &self.control,
             Lane::Bulk => &self.bulk,
         };
+        let started = Instant::now();
         let mut connection = capture_connection(&mut request);
         let mut response = pin!(client.request(request));
         let early = tokio::select! {
             biased;
             early = &mut response => Some(early),
             _ = connection.wait_for_connection_metadata() => None,
-            () = tokio::time::sleep(connect_within) => {
-                return Err(Away::Timeout { during: Phase::Connect, after: connect_within });
+            () = tokio::time::sleep_until(connect_by) => {
+                let after = started.elapsed();
+                return Err(Away::Timeout { during: Phase::Connect, after });
             }
         };
         let answered = match early {

@@ -15,6 +15,8 @@ use super::house::House;
 /// A running `weir serve`. Dies with the value.
 pub struct Process {
     child: Child,
+    /// Keeps the directory.
+    _house: House,
     registry: SocketAddr,
     admin: SocketAddr,
     log: PathBuf,
@@ -43,6 +45,7 @@ impl House {
         };
         Process {
             child,
+            _house: self.clone(),
             registry,
             admin,
             log,

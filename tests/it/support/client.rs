@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use weir::oci::{Algorithm, Digest, Hasher};
 
+use super::wait::in_time;
+
 /// Talks to one address. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -77,6 +79,11 @@ impl Client {
 
     /// `Err`: there is nobody, or the connection ended before an answer came.
     pub async fn try_send(&self, method: Method, path: &str) -> Result<Open, Failed> {
+        let what = format!("an answer to {path}");
+        in_time(what, self.ask(method, path)).await
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<Open, Failed> {
         let stream = self.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -99,10 +106,7 @@ impl Client {
     pub async fn raw(&self, request: &[u8]) -> String {
         let mut stream = self.connect().await.expect("somebody listens");
         stream.write_all(request).await.expect("the request leaves");
-        let mut answer = Vec::new();
-        // A reset behind the answer does not unmake the answer.
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
+        read_all(stream).await
     }
 
     /// The same, and closes its own half behind the request.
@@ -111,9 +115,7 @@ impl Client {
         // A server that has read enough may close before all of it is written.
         let _ = stream.write_all(request).await;
         let _ = stream.shutdown().await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
+        read_all(stream).await
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {
@@ -126,6 +128,14 @@ impl Client {
         }
         socket.connect(self.address).await
     }
+}
+
+async fn read_all(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A reset behind the answer does not unmake the answer.
+    let read = stream.read_to_end(&mut answer);
+    let _ = in_time("the end of the connection".to_owned(), read).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -211,7 +221,8 @@ impl Open {
     /// The next `length` bytes; panics where the body ends before.
     pub async fn read_exact(&mut self, length: usize) -> Bytes {
         while self.ahead.len() < length {
-            let Some(piece) = self.next().await else {
+            let what = format!("byte {length} of a body, {} are there", self.ahead.len());
+            let Some(piece) = in_time(what, self.next()).await else {
                 panic!(
                     "the body ended after {} of {length} bytes",
                     self.ahead.len()
@@ -224,7 +235,7 @@ impl Open {
 
     /// What is left of the body, all of it in memory.
     pub async fn rest(mut self) -> Answer {
-        while let Some(piece) = self.next().await {
+        while let Some(piece) = in_time("the rest of a body".to_owned(), self.next()).await {
             self.ahead.extend_from_slice(&piece);
         }
         Answer {
@@ -240,7 +251,7 @@ impl Open {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         hasher.update(&self.ahead);
         let mut length = self.ahead.len() as u64;
-        while let Some(piece) = self.next().await {
+        while let Some(piece) = in_time("the rest of a body".to_owned(), self.next()).await {
             hasher.update(&piece);
             length += piece.len() as u64;
         }

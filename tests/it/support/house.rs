@@ -17,7 +17,9 @@ use weir::oci::Algorithm;
 use super::client::Client;
 use super::disk;
 use super::scrape::Scrape;
+use super::time::HeldTime;
 use super::upstream::Upstream;
+use super::wait::in_time;
 
 /// What weir is started from. Cheap to clone; clones share the directory.
 #[derive(Clone)]
@@ -185,8 +187,16 @@ impl Weir {
     /// Drains, and ends.
     pub async fn stop(self) {
         self.stop.cancel();
-        let served = self.serving.await.expect("serving does not panic");
+        let served = in_time("weir to stop".to_owned(), self.serving).await;
+        let served = served.expect("serving does not panic");
         served.expect("weir stops in order");
+    }
+
+    /// The same where time has to pass for it.
+    pub async fn restart_in(self, time: &HeldTime) -> Self {
+        let house = self.house.clone();
+        time.pass_during(self.stop()).await;
+        house.start().await
     }
 
     /// Drains, ends, and starts again on the same directory.

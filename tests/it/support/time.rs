@@ -4,11 +4,14 @@
 //! on their way through a socket, and every timeout would fire at once. It does not while blocking
 //! work runs, so that is what is kept running here.
 
+use std::pin::pin;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinHandle;
 use weir::clock::Clock;
+
+use super::wait::real_sleep;
 
 const STEP: Duration = Duration::from_millis(250);
 /// Real time that is given to sockets and disks before the clock moves.
@@ -45,21 +48,21 @@ impl HeldTime {
         tokio::time::advance(duration).await;
     }
 
-    /// Lets time pass in small steps until `condition` holds; gives how much it was. What needs no
-    /// time gets all it needs before each step.
-    pub async fn pass_until(&self, mut condition: impl FnMut() -> bool) -> Duration {
+    /// Lets time pass in small steps until the future is done; gives also how much it was. What
+    /// needs no time gets all it needs before each step.
+    pub async fn pass_during<F: Future>(&self, future: F) -> (F::Output, Duration) {
+        let mut future = pin!(future);
         let mut passed = Duration::ZERO;
         loop {
-            let quiet = std::time::Instant::now() + BEFORE_A_STEP;
-            while std::time::Instant::now() < quiet {
-                if condition() {
-                    return passed;
+            tokio::select! {
+                biased;
+                output = &mut future => return (output, passed),
+                () = real_sleep(BEFORE_A_STEP) => {
+                    assert!(passed < LONGEST, "nothing happened within {passed:?}");
+                    self.pass(STEP).await;
+                    passed += STEP;
                 }
-                super::wait::pause().await;
             }
-            assert!(passed < LONGEST, "nothing happened within {passed:?}");
-            self.pass(STEP).await;
-            passed += STEP;
         }
     }
 }
@@ -67,5 +70,6 @@ impl HeldTime {
 impl Drop for HeldTime {
     fn drop(&mut self) {
         drop(self.release.take());
+        tokio::time::resume();
     }
 }

@@ -1,9 +1,14 @@
 //! Waiting for something to become true, with a generous deadline and without guessing how long it
 //! takes.
 //!
-//! Real time passes between two looks even where tokio's clock stands still.
+//! The deadlines and pauses here are real time, also where the test's clock stands still: they are
+//! kept by a runtime of their own.
 
+use std::panic::Location;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
@@ -14,7 +19,7 @@ pub fn eventually(
     what: &'static str,
     mut condition: impl FnMut() -> bool,
 ) -> impl Future<Output = ()> {
-    let caller = std::panic::Location::caller();
+    let caller = Location::caller();
     async move {
         let deadline = Instant::now() + DEADLINE;
         while !condition() {
@@ -30,7 +35,7 @@ pub fn eventually_async<F: Future<Output = bool>>(
     what: &'static str,
     mut condition: impl FnMut() -> F,
 ) -> impl Future<Output = ()> {
-    let caller = std::panic::Location::caller();
+    let caller = Location::caller();
     async move {
         let deadline = Instant::now() + DEADLINE;
         while !condition().await {
@@ -40,7 +45,29 @@ pub fn eventually_async<F: Future<Output = bool>>(
     }
 }
 
-pub(super) async fn pause() {
-    let slept = tokio::task::spawn_blocking(|| std::thread::sleep(BETWEEN_LOOKS)).await;
-    slept.expect("sleeping does not panic");
+/// Gives what the future gives; panics when that takes too long for any honest reason.
+#[track_caller]
+pub fn in_time<F: Future>(what: String, future: F) -> impl Future<Output = F::Output> {
+    let caller = Location::caller();
+    async move {
+        tokio::select! {
+            output = future => output,
+            () = real_sleep(DEADLINE) => panic!("{caller}: still waiting: {what}"),
+        }
+    }
+}
+
+async fn pause() {
+    real_sleep(BETWEEN_LOOKS).await;
+}
+
+pub(super) async fn real_sleep(duration: Duration) {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        let mut builder = Builder::new_multi_thread();
+        let built = builder.worker_threads(1).enable_time().build();
+        built.expect("a runtime can be built")
+    });
+    let slept = runtime.spawn(async move { tokio::time::sleep(duration).await });
+    slept.await.expect("sleeping does not panic");
 }
