@@ -120,10 +120,9 @@ pub enum Phase {
 
 #[derive(Debug, Clone)]
 pub enum Wrong {
-    /// Boxed, as digests would make every error large.
     Digest {
-        expected: Box<Digest>,
-        found: Box<Digest>,
+        expected: Digest,
+        found: Digest,
     },
     TooLong {
         max: u64,
