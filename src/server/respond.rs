@@ -129,59 +129,66 @@ pub(super) fn panicked() -> Refusal {
 }
 
 fn upstream_failed(error: &upstream::Error, asked: &Asked<'_>) -> Refusal {
-    let registry = &error.registry;
     if let (ErrorKind::Refused { status, .. }, true) = (&error.kind, asked.own_login) {
-        let repository = &asked.target.repository;
+        let Target {
+            registry,
+            repository,
+        } = asked.target;
         let message = format!("{registry} refuses {repository} to your login (status {status})");
         return Refusal::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message);
     }
+    let message = story(error, asked);
     if asked.kind == Kind::Blob {
-        return blob_failed(error, asked);
+        return blob_failed(error, message);
     }
     match &error.kind {
         ErrorKind::NotFound => {
-            let message = format!("{}{}", missing(asked), hint(asked));
+            let message = format!("{message}{}", hint(asked));
             Refusal::new(StatusCode::NOT_FOUND, unknown(asked.kind), message)
         }
-        ErrorKind::Refused {
-            credential, status, ..
-        } => Refusal::new(
-            StatusCode::BAD_GATEWAY,
-            ErrorCode::Unauthorized,
-            refused(registry, credential, *status, asked.target),
-        ),
+        ErrorKind::Refused { .. } => {
+            Refusal::new(StatusCode::BAD_GATEWAY, ErrorCode::Unauthorized, message)
+        }
         ErrorKind::RateLimited { retry_after, .. } => {
             let after = retry_after.unwrap_or(RATE_LIMIT_RETRY);
-            rate_limited(error.to_string(), after, asked)
+            rate_limited(message, after, asked)
         }
-        ErrorKind::Away(away) => Refusal::new(
-            away_status(away),
-            ErrorCode::Unavailable,
-            format!("{} gives no answer: {}", place(error), trouble(away)),
-        ),
-        ErrorKind::Wrong(wrong) => Refusal::new(
-            StatusCode::BAD_GATEWAY,
-            ErrorCode::Unavailable,
-            format!(
-                "{} sent what weir must not pass on: {}",
-                place(error),
-                fault(wrong)
-            ),
-        ),
+        ErrorKind::Away(away) => Refusal::new(away_status(away), ErrorCode::Unavailable, message),
+        ErrorKind::Wrong(_) => {
+            Refusal::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message)
+        }
     }
 }
 
 /// Whatever the reason, a blob that can't be had is a 404. The retries were made inside; docker
 /// would repeat a 5xx for a minute, and goes elsewhere at once on a 404.
-fn blob_failed(error: &upstream::Error, asked: &Asked<'_>) -> Refusal {
+fn blob_failed(error: &upstream::Error, message: String) -> Refusal {
     let message = match &error.kind {
-        ErrorKind::NotFound => missing(asked),
+        ErrorKind::NotFound => message,
         ErrorKind::Refused { .. }
         | ErrorKind::RateLimited { .. }
         | ErrorKind::Away(_)
-        | ErrorKind::Wrong(_) => format!("the blob is not in the cache, and {error}"),
+        | ErrorKind::Wrong(_) => format!("the blob is not in the cache, and {message}"),
     };
     Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, message)
+}
+
+/// What happened at which upstream. The log has the rest.
+fn story(error: &upstream::Error, asked: &Asked<'_>) -> String {
+    match &error.kind {
+        ErrorKind::NotFound => missing(asked),
+        ErrorKind::Refused {
+            credential, status, ..
+        } => refused(&error.registry, credential, *status, asked.target),
+        // What a registry says about its quota is meant for whoever pulls.
+        ErrorKind::RateLimited { .. } => error.to_string(),
+        ErrorKind::Away(away) => format!("{} gives no answer: {}", place(error), trouble(away)),
+        ErrorKind::Wrong(wrong) => format!(
+            "{} sent what weir must not pass on: {}",
+            place(error),
+            fault(wrong)
+        ),
+    }
 }
 
 /// SPEC 4.3: some clients sit half a minute on a 429 and turn elsewhere at once on a 503.

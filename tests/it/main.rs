@@ -4,6 +4,7 @@
 
 pub mod support;
 
+mod access;
 mod architecture;
 mod bad_requests;
 mod bad_upstream;
@@ -19,4 +20,5 @@ mod routing;
 mod startup;
 mod support_works;
 mod tags;
+mod tls;
 mod tokens;
