@@ -131,7 +131,7 @@ impl Banner {
 
 fn url(scheme: &str, address: &dyn Display) -> String {
     let address = address.to_string();
-    if address.starts_with("unix:") {
+    if address.starts_with("unix:") || address.contains("://") {
         address
     } else {
         format!("{scheme}://{address}")

@@ -1,6 +1,6 @@
-//! What the caretaker does with the store: loading, making room, pins, removal, lists.
+//! What the upkeep does with the store: loading, making room, sweeping, mending the index.
 //!
-//! Everything here may wait for the disk, except where it says so; it is for blocking threads.
+//! Everything here may wait for the disk; it is for blocking threads.
 
 use std::fs;
 use std::io;
@@ -10,14 +10,13 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
-use crate::config;
 use crate::oci::Digest;
 
+use super::Store;
 use super::layout::Layout;
 use super::metrics::Reason;
 use super::order::Record;
-use super::shared::{Limits, seconds};
-use super::{Error, Store};
+use super::shared::seconds;
 
 /// Entries that are loaded between two looks at the lock.
 const LOAD_AT_ONCE: usize = 1024;
@@ -57,51 +56,6 @@ impl Chores {
     }
 }
 
-/// How full the cache is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stats {
-    /// Everything stored is counted; before that, what was met since the start.
-    pub complete: bool,
-    pub bytes: u64,
-    pub objects: usize,
-    pub pinned_bytes: u64,
-    /// What the content that is being fetched will take.
-    pub claimed_bytes: u64,
-    pub max_size: u64,
-    pub min_free: u64,
-    /// Of the file system, where it tells.
-    pub free: Option<u64>,
-}
-
-/// Stored content in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub digest: Digest,
-    /// In bytes.
-    pub size: u64,
-    /// Exact to a second.
-    pub last_use: Timestamp,
-    pub pinned: bool,
-}
-
-/// A part of the list of everything, in no particular order.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    pub entries: Vec<Entry>,
-    /// Where the next page begins.
-    pub next: Option<u32>,
-}
-
-/// What became of content that was to be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removed {
-    /// So many bytes went.
-    Gone(u64),
-    Absent,
-    /// Pinned content stays until it is unpinned.
-    Pinned,
-}
-
 /// What a sweep found in `staging/`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -115,6 +69,7 @@ impl Store {
     /// evicted. `go_on` is asked now and then.
     pub fn load(&self, go_on: &dyn Fn() -> bool) {
         let shared = &self.shared;
+        shared.number();
         for digest in shared.index.pins() {
             shared.order().pin(&digest);
         }
@@ -194,21 +149,6 @@ impl Store {
         }
     }
 
-    /// Removes content, also while it is read: who reads it reads on. Its tags stay; a pull fetches
-    /// it again.
-    pub fn remove(&self, digest: &Digest) -> Result<Removed, Error> {
-        if self.shared.order().is_pinned(digest) {
-            return Ok(Removed::Pinned);
-        }
-        let Some((_, length)) = self.shared.open(digest)? else {
-            self.shared.forget(digest);
-            return Ok(Removed::Absent);
-        };
-        self.shared.forget(digest);
-        self.shared.discard(digest, length, Reason::Asked)?;
-        Ok(Removed::Gone(length))
-    }
-
     fn discard(&self, digest: &Digest, reason: Reason) {
         let Some(size) = self.shared.forget(digest) else {
             return;
@@ -216,56 +156,6 @@ impl Store {
         if let Err(error) = self.shared.discard(digest, size, reason) {
             tracing::error!(%error, "content that was to go stays");
         }
-    }
-
-    /// From now on this content is never evicted, whether it is stored already or comes later.
-    pub fn pin(&self, digest: &Digest) {
-        self.shared.order().pin(digest);
-        self.shared.index.set_pin(digest, true);
-    }
-
-    /// `false` when it was not pinned.
-    pub fn unpin(&self, digest: &Digest) -> bool {
-        let was = self.shared.order().unpin(digest);
-        self.shared.index.set_pin(digest, false);
-        was
-    }
-
-    /// Quick enough for an async worker.
-    pub fn stats(&self) -> Stats {
-        let totals = self.shared.totals();
-        let limits = self.shared.limits();
-        Stats {
-            complete: self.shared.loaded.load(Ordering::Acquire),
-            bytes: totals.bytes,
-            objects: totals.objects,
-            pinned_bytes: totals.pinned_bytes,
-            claimed_bytes: self.shared.claims.bytes(),
-            max_size: limits.max_size,
-            min_free: limits.min_free,
-            free: self.shared.space.free().ok(),
-        }
-    }
-
-    /// A page of everything that is stored; begin at 0. Quick enough for an async worker.
-    pub fn list(&self, from: u32) -> Page {
-        let order = self.shared.order();
-        let (records, next) = order.page(from, PAGE);
-        let entries = records.into_iter().map(|record| Entry {
-            digest: record.digest,
-            size: record.size,
-            last_use: Timestamp(u64::from(record.last_use) * 1000),
-            pinned: order.is_pinned(&record.digest),
-        });
-        Page {
-            entries: entries.collect(),
-            next,
-        }
-    }
-
-    /// Takes other limits. The directory stays as it is.
-    pub fn set_limits(&self, config: &config::Cache) {
-        self.shared.set_limits(Limits::from(config));
     }
 
     /// Opens the index again where it has failed, and writes to it all that memory knows.
@@ -301,7 +191,13 @@ impl Store {
     /// Sets room aside that can be given up on a full disk.
     fn keep_reserve(&self) {
         let path = self.shared.layout.reserve();
-        let has_room = |free| free > self.shared.limits().min_free.max(16 * RESERVE_BYTES);
+        let has_room = |free| {
+            free > self
+                .shared
+                .limits()
+                .min_free
+                .saturating_add(2 * RESERVE_BYTES)
+        };
         if path.exists() || !self.shared.space.free_now().is_ok_and(has_room) {
             return;
         }
@@ -313,6 +209,18 @@ impl Store {
             tracing::debug!(path = %path.display(), %error, "no reserve on this file system");
             let _ = fs::remove_file(path);
         }
+    }
+
+    /// Forgets facts about content that is not stored, when they are older than `keep_for`.
+    pub fn prune_index(&self, keep_for: Duration, go_on: &dyn Fn() -> bool) {
+        let shared = &self.shared;
+        let oldest = shared
+            .clock
+            .now()
+            .0
+            .saturating_sub(keep_for.as_millis() as u64);
+        let is_stored = |digest: &Digest| shared.order().size(digest).is_some();
+        shared.index.prune(Timestamp(oldest), &is_stored, go_on);
     }
 
     /// Writes to the index what only memory knows.

@@ -77,10 +77,10 @@ impl Shared {
         clock: Clock,
         metrics: Metrics,
     ) -> Self {
-        let index = Index::open(&layout, clock, metrics.clone());
+        let index = Index::new(&layout, clock, metrics.clone());
         let shared = Shared {
             space: Space::new(&config.directory, clock),
-            order: Mutex::new(Order::new(index.next_number())),
+            order: Mutex::new(Order::new()),
             loaded: AtomicBool::new(false),
             layout,
             index,
@@ -298,8 +298,17 @@ impl Shared {
         );
     }
 
+    /// Sees to it that numbers in the order lie above all that the index has. Blocking.
+    pub(super) fn number(&self) {
+        if !self.order().is_numbered() {
+            let from = self.index.next_number();
+            self.order().number_from(from);
+        }
+    }
+
     /// Writes to the index what only memory knows, and brings it to the disk. Blocking.
     pub(super) fn tell_index(&self) {
+        self.number();
         loop {
             let changes = self.order().take_changes(CHANGES_AT_ONCE);
             if changes.put.is_empty() && changes.gone.is_empty() {

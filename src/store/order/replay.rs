@@ -103,7 +103,7 @@ impl Score {
 }
 
 fn replay(trace: &[Ask], capacity: u64) -> Score {
-    let mut order = Order::new(0);
+    let mut order = Order::new();
     let mut score = Score::default();
     for ask in trace {
         let hit = order.touch(&ask.digest, 0);
