@@ -223,6 +223,11 @@ impl Store {
         shared.index.prune(Timestamp(oldest), &is_stored, go_on);
     }
 
+    /// Whether [`Store::tell_index`] has something to do. Quick.
+    pub fn has_news(&self) -> bool {
+        self.shared.order().has_changes() || self.shared.index.is_unflushed()
+    }
+
     /// Writes to the index what only memory knows.
     pub fn tell_index(&self) {
         self.shared.tell_index();

@@ -269,7 +269,7 @@ async fn the_check_finds_what_the_disk_changed() {
         let end = loop {
             match check.step() {
                 Progress::Read(_) => {}
-                end => break end,
+                end @ (Progress::Good | Progress::Bad) => break end,
             }
         };
         assert_eq!(end, expected);
