@@ -85,8 +85,7 @@ impl Index {
     }
 
     fn put_aside(&self) -> Result<(), Fault> {
-        let name = format!("index.bad-{}", self.clock.now().0);
-        let aside = self.path.with_file_name(name);
+        let aside = Layout::bad_index(&self.path, self.clock.now());
         tracing::warn!(aside = %aside.display(), "the index is put aside and an empty one begun");
         fs::rename(&self.path, aside)?;
         Ok(())
