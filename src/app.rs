@@ -1,1 +1,222 @@
-//! (to come)
+//! Everything is put together here, runs, and is drained.
+//!
+//! Sockets are bound before anything else; nothing here waits for the network. What must not be
+//! here: decisions about a pull.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use prometheus::process_collector::ProcessCollector;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{Admin, Health};
+use crate::clock::Clock;
+use crate::config::{Config, Listen};
+use crate::metrics;
+use crate::pull::{self, Pull};
+use crate::server::{self, BindError, Bound, Listener, Server};
+use crate::store::{self, Store};
+use crate::upkeep::{self, Upkeep};
+use crate::upstream::{self, Upstream};
+
+/// How long the admin address still answers after everything else has ended.
+const ADMIN_GRACE: Duration = Duration::from_millis(500);
+
+/// A weir, ready to serve.
+pub struct App {
+    addresses: Addresses,
+    listeners: Vec<Listener>,
+    admin_listener: Listener,
+    server: Arc<Server>,
+    admin: Admin,
+    health: Health,
+    pull: Arc<Pull>,
+    store: Arc<Store>,
+    upkeep: Upkeep,
+    drain_timeout: Duration,
+}
+
+/// Where weir listens, with real ports where 0 was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    pub registry: Vec<Listen>,
+    pub admin: Listen,
+}
+
+/// Why weir does not start. Each is one line for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("server.listen: {0}")]
+    Registry(#[source] BindError),
+    #[error("admin.listen: {0}")]
+    Admin(#[source] BindError),
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    #[error(transparent)]
+    Upstream(#[from] upstream::StartError),
+    #[error(transparent)]
+    Server(#[from] server::Unservable),
+    #[error("the cache could not be opened: {0}")]
+    Opening(#[source] tokio::task::JoinError),
+}
+
+/// Why weir stopped serving although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("the admin address failed: {0}")]
+    Admin(#[source] io::Error),
+}
+
+impl App {
+    /// Binds the sockets, opens the store, and puts the rooms together.
+    pub async fn start(config: Config, clock: Clock) -> Result<App, StartError> {
+        let listeners = config
+            .server
+            .listen
+            .iter()
+            .map(Listener::bind)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(StartError::Registry)?;
+        let admin_listener = Listener::bind(&config.admin.listen).map_err(StartError::Admin)?;
+
+        let registry = Registry::new();
+        count_process(&registry);
+        let store = open_store(&config, clock, store::Metrics::new(&registry)).await?;
+        let upkeep_metrics = upkeep::Metrics::new(&registry);
+        let upkeep = Upkeep::new(&config.cache, store.clone(), clock, upkeep_metrics);
+        let upstream = Upstream::new(&config, clock, upstream::Metrics::new(&registry))?;
+        let pull = Pull::new(
+            &config,
+            store.clone(),
+            Arc::new(upstream),
+            clock,
+            pull::Metrics::new(&registry),
+        );
+        let server_metrics = server::Metrics::new(&registry);
+        let server = Server::new(&config, pull.clone(), clock, server_metrics)?;
+        let health = Health::default();
+        warn_of_openness(&config);
+        Ok(App {
+            addresses: Addresses {
+                registry: listeners
+                    .iter()
+                    .map(|listener| listener.address().clone())
+                    .collect(),
+                admin: admin_listener.address().clone(),
+            },
+            listeners,
+            admin_listener,
+            server,
+            admin: Admin::new(registry, health.clone()),
+            health,
+            pull,
+            store,
+            upkeep,
+            drain_timeout: config.server.drain_timeout,
+        })
+    }
+
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Serves until `stop`, then drains: takes no more connections, lets requests and fills under
+    /// way finish as long as `server.drain_timeout` allows, and leaves the store in order.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), ServeError> {
+        let tasks = TaskTracker::new();
+        let stop = stop.child_token();
+        let (cut, admin_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut admin = tasks.spawn(serve_admin(
+            self.admin,
+            self.admin_listener,
+            admin_stop.clone(),
+        ));
+        let serving = self.server.serve(self.listeners, stop.clone(), cut.clone());
+        let mut serving = tasks.spawn(serving);
+        let (upkeep, upkeep_stop) = (self.upkeep, CancellationToken::new());
+        let until = upkeep_stop.clone();
+        let keeping = tasks.spawn(async move { upkeep.run(until).await });
+        tasks.close();
+        self.health.set_ready(true);
+
+        let failed = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = &mut admin => ended.unwrap_or_else(|panic| Err(panic.into())).err(),
+        };
+        self.health.set_ready(false);
+        stop.cancel();
+        let deadline = Instant::now() + self.drain_timeout;
+        if tokio::time::timeout_at(deadline, &mut serving)
+            .await
+            .is_err()
+        {
+            tracing::warn!("some requests did not end in time and were cut");
+            cut.cancel();
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.pull.drain(left).await;
+        upkeep_stop.cancel();
+        if let Err(panic) = keeping.await {
+            tracing::error!(error = %panic, "upkeep ended before its time");
+        }
+        self.store.flush().await;
+        admin_stop.cancel();
+        // Whoever still reads metrics now has had the time that there was.
+        let _ = tokio::time::timeout(ADMIN_GRACE, tasks.wait()).await;
+        failed.map_or(Ok(()), |error| Err(ServeError::Admin(error)))
+    }
+}
+
+async fn open_store(
+    config: &Config,
+    clock: Clock,
+    metrics: store::Metrics,
+) -> Result<Arc<Store>, StartError> {
+    let cache = config.cache.clone();
+    let opening = tokio::task::spawn_blocking(move || Store::open(&cache, clock, metrics));
+    let store = opening.await.map_err(StartError::Opening)??;
+    Ok(Arc::new(store))
+}
+
+async fn serve_admin(admin: Admin, listener: Listener, stop: CancellationToken) -> io::Result<()> {
+    match listener.into_bound() {
+        Bound::Tcp(listener) => admin.serve(listener, stop).await,
+        Bound::Unix { listener, name } => {
+            let served = admin.serve(listener, stop).await;
+            drop(name);
+            served
+        }
+    }
+}
+
+fn count_process(registry: &Registry) {
+    registry
+        .register(Box::new(ProcessCollector::for_self()))
+        .expect("the names of the process metrics are registered once");
+    metrics::gauges(
+        registry,
+        "weir_build_info",
+        "Always 1; the label says which weir this is.",
+        &["version"],
+    )
+    .with_label_values(&[env!("CARGO_PKG_VERSION")])
+    .set(1);
+}
+
+/// SPEC 4.5: without rules, whoever reaches weir has what its credentials have.
+fn warn_of_openness(config: &Config) {
+    let has_credentials = config.credentials.docker_config.is_some()
+        || config
+            .registries
+            .iter()
+            .any(|registry| !registry.credentials.is_empty());
+    if config.access.anonymous && config.access.rules.is_empty() && has_credentials {
+        tracing::warn!(
+            "no access rules: everybody who can reach weir may pull what its credentials may pull"
+        );
+    }
+}

@@ -12,6 +12,8 @@ use http::Uri;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+use super::problem::Warning;
+use super::values::without_login;
 use crate::oci::RegistryName;
 
 /// Everything the operator said, checked.
@@ -29,6 +31,10 @@ pub struct Config {
     /// The config file itself, where there is one, and every file that it names: what a reload
     /// watches.
     pub files: Vec<PathBuf>,
+    /// The config file, where there is one.
+    pub file: Option<PathBuf>,
+    /// What is allowed but dangerous.
+    pub warnings: Vec<Warning>,
 }
 
 impl Config {
@@ -63,7 +69,10 @@ pub struct Server {
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
+    /// TLS where `server.tls` is configured, else plain HTTP.
     Tcp(SocketAddr),
+    /// Plain HTTP, also beside TLS.
+    Plain(SocketAddr),
     Unix(PathBuf),
 }
 
@@ -71,6 +80,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Listen::Tcp(address) => address.fmt(f),
+            Listen::Plain(address) => write!(f, "http://{address}"),
             Listen::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -119,14 +129,31 @@ pub struct Tags {
     pub immutable: Vec<GlobMatcher>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Upstream {
     pub connect_timeout: Duration,
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
+    /// A blob of this many bytes or more comes over several connections where one of them is slow;
+    /// 0 switches it off.
+    pub parallel_above: u64,
     /// `http://`, `https://` or `socks5://`; `None`: the environment's.
     pub proxy: Option<String>,
     pub no_proxy: Option<String>,
+}
+
+impl fmt::Debug for Upstream {
+    /// A proxy's URL may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("header_timeout", &self.header_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("parallel_above", &self.parallel_above)
+            .field("proxy", &self.proxy.as_deref().map(without_login))
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -192,6 +219,8 @@ pub struct UpstreamTls {
 pub struct Credential {
     /// Repository prefix; empty fits every repository.
     pub prefix: String,
+    /// The only endpoint that gets it; `None`: every endpoint of the registry.
+    pub endpoint: Option<Uri>,
     pub source: CredentialSource,
 }
 

@@ -60,23 +60,25 @@ pub struct Manifest {
 
 impl Manifest {
     /// The media type that the bytes themselves tell, for a manifest whose header is not known.
+    /// A config or a layer that is asked for as a manifest is none, JSON or not.
     pub fn sniff_media_type(bytes: &[u8]) -> Result<MediaType, InvalidManifest> {
         let document = Document::parse(bytes)?;
-        let told = document.media_type.as_deref().and_then(MediaType::new);
-        let by_shape = || {
-            let text = match &document {
-                Document {
-                    manifests: Some(_), ..
-                } => OCI_INDEX,
-                Document {
-                    schema_version: Some(1),
-                    ..
-                } => DOCKER_SIGNED_SCHEMA_1,
-                Document { .. } => OCI_MANIFEST,
-            };
-            MediaType::new(text).expect("the constants are media types")
+        if let Some(told) = document.media_type.as_deref().and_then(MediaType::new) {
+            return Ok(told);
+        }
+        let by_shape = match &document {
+            Document {
+                manifests: Some(_), ..
+            } => OCI_INDEX,
+            Document {
+                fs_layers: Some(_), ..
+            } => DOCKER_SIGNED_SCHEMA_1,
+            Document {
+                layers: Some(_), ..
+            } => OCI_MANIFEST,
+            Document { .. } => return Err(InvalidManifest::Shape),
         };
-        Ok(told.unwrap_or_else(by_shape))
+        Ok(MediaType::new(by_shape).expect("the constants are media types"))
     }
 
     /// Everything that this manifest names.
@@ -162,14 +164,14 @@ impl fmt::Display for Platform {
 pub enum InvalidManifest {
     #[error("it is not the JSON of a manifest: {0}")]
     Json(Arc<serde_json::Error>),
+    #[error("it has neither manifests nor layers")]
+    Shape,
     #[error("it names content by an invalid digest: {0}")]
     Digest(#[from] super::InvalidDigest),
 }
 
 #[derive(Deserialize)]
 struct Document {
-    #[serde(rename = "schemaVersion")]
-    schema_version: Option<u32>,
     #[serde(rename = "mediaType")]
     media_type: Option<String>,
     manifests: Option<Vec<RawDescriptor>>,

@@ -76,6 +76,12 @@ impl Store {
         self.shared.layout.blob(digest).exists()
     }
 
+    /// How much of `digest` an earlier transfer left behind: where a next one may go on.
+    pub fn partial(&self, digest: &Digest) -> u64 {
+        let left = self.shared.layout.staged(digest).metadata();
+        left.map_or(0, |metadata| metadata.len())
+    }
+
     /// Begins the staged file of `digest`, or takes it up again where an earlier process left one:
     /// then [`Staged::written`] is where to go on. There is one at a time for each digest.
     /// `length` is that of the whole content, where it is known.

@@ -1,0 +1,94 @@
+//! Rows about content that is not in the cache yet, measured from the client and at the upstream.
+
+use anyhow::Result;
+
+use super::content::{Image, Item};
+use super::load::{self, Ask, Plan, Report, Until};
+use super::peers::{Bench, with_cpu};
+use super::servers::{Server, pull};
+use super::sheet::Sheet;
+use super::wire::Place;
+
+const HERD: usize = 100;
+
+fn ask(item: &Item) -> Ask {
+    Ask::new(item.path.clone(), item.length)
+}
+
+/// A server on an empty cache whose client holds the manifest already, as it does when it comes to
+/// the layers.
+fn begun(bench: &Bench, name: &'static str, image: &Image) -> Result<Server> {
+    let server = bench.cold_server(name)?;
+    pull(&server.place, vec![ask(&image.by_tag)])?;
+    // What the last sample left to be written would be paid for by this one.
+    rustix::fs::sync();
+    Ok(server)
+}
+
+/// How much later the first byte comes than straight from the upstream.
+pub(crate) fn first_byte(bench: &Bench, sheet: &mut Sheet) -> Result<()> {
+    let image = &bench.content.usual;
+    let layers = || image.layers.iter().map(ask).collect();
+    let straight = pull(&bench.upstream.place, layers())?;
+    sheet.add("first-byte", "upstream", straight.first_byte_ms.p50);
+    for name in bench.cold_names() {
+        let server = begun(bench, name, image)?;
+        sheet.add(
+            "first-byte",
+            name,
+            pull(&server.place, layers())?.first_byte_ms.p50,
+        );
+    }
+    Ok(())
+}
+
+/// One client, one large blob.
+pub(crate) fn one_client(bench: &Bench, sheet: &mut Sheet) -> Result<()> {
+    let image = &bench.content.large;
+    let layers = || image.layers.iter().map(ask).collect();
+    let (straight, cpu) = with_cpu(&bench.upstream.process, || {
+        pull(&bench.upstream.place, layers())
+    })?;
+    sheet.add("cold", "upstream", straight.seconds);
+    sheet.add("cold-cpu", "upstream", cpu / straight.gib());
+    for name in bench.cold_names() {
+        let server = begun(bench, name, image)?;
+        let (report, cpu) = with_cpu(&server.process, || pull(&server.place, layers()))?;
+        sheet.add("cold", name, report.seconds);
+        sheet.add("cold-cpu", name, cpu / report.gib());
+    }
+    Ok(())
+}
+
+/// A hundred clients, one large blob, cold; beside it the same from nginx, warm.
+pub(crate) fn herd(bench: &Bench, sheet: &mut Sheet) -> Result<()> {
+    let image = &bench.content.large;
+    let warm = stampede(&bench.nginx.place, image)?;
+    sheet.add("herd", "nginx", warm.seconds);
+    sheet.add("herd-first-byte", "nginx", warm.first_byte_ms.p50);
+    for name in bench.cold_names() {
+        let server = begun(bench, name, image)?;
+        let before = bench.site.upstream_saw(0)?;
+        let report = stampede(&server.place, image)?;
+        let seen = bench.site.upstream_saw(before.log_end)?;
+        sheet.add("herd", name, report.seconds);
+        sheet.add("herd-first-byte", name, report.first_byte_ms.p50);
+        sheet.add(
+            "herd-bytes",
+            name,
+            seen.bytes as f64 / image.layers[0].length as f64,
+        );
+        sheet.add("herd-requests", name, seen.requests as f64);
+    }
+    Ok(())
+}
+
+fn stampede(place: &Place, image: &Image) -> Result<Report> {
+    load::run(&Plan {
+        place: place.clone(),
+        asks: vec![ask(&image.layers[0])],
+        connections: HERD,
+        until: Until::Each(1),
+    })?
+    .checked()
+}

@@ -1,0 +1,224 @@
+//! One run against the peers: everything is started once, then round after round every row is
+//! measured on every server in turn.
+//!
+//! The servers of the warm rows stay up for the whole run; those of the cold rows are started on an
+//! empty cache for each sample.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::cold;
+use super::content::{Content, Image};
+use super::load::Ask;
+use super::process::Process;
+use super::seed::Seed;
+use super::servers::{Certificate, Server, Site, pull};
+use super::sheet::Sheet;
+use super::size;
+use super::warm;
+use super::wire::{Place, Wire};
+
+/// What a run is told.
+pub(crate) struct Settings {
+    pub(crate) rounds: usize,
+    /// How long one sample of a warm row takes.
+    pub(crate) sample: Duration,
+    /// Content, caches and logs; the content is kept for the next run.
+    pub(crate) folder: PathBuf,
+    /// weir's binary; without one the peers are measured alone.
+    pub(crate) weir: Option<PathBuf>,
+    /// weir's cache of the warm rows is written to the disk instead of pulled.
+    pub(crate) seeded: bool,
+    /// Only rows whose group is named here, where any is named.
+    pub(crate) groups: Vec<String>,
+    /// `table.md` and `table.json` go here.
+    pub(crate) out: PathBuf,
+}
+
+/// Everything that the rows need.
+pub(crate) struct Bench {
+    pub(crate) settings: Settings,
+    pub(crate) site: Site,
+    pub(crate) content: Content,
+    pub(crate) upstream: Server,
+    pub(crate) nginx: Server,
+    pub(crate) nginx_tls: Place,
+    pub(crate) distribution: Server,
+    pub(crate) weir: Option<Server>,
+    pub(crate) weir_tls: Option<Server>,
+}
+
+impl Bench {
+    pub(crate) fn start(settings: Settings) -> Result<Self> {
+        let folder = settings.folder.clone();
+        fs::create_dir_all(&folder)?;
+        let content = Content::make(&folder)?;
+        let site = Site {
+            registry_root: content.registry_root.clone(),
+            document_root: content.document_root.clone(),
+            weir: settings.weir.clone().unwrap_or_default(),
+            certificate: Certificate::make(&folder)?,
+            folder,
+        };
+        let upstream = site.upstream()?;
+        let (nginx, nginx_tls) = site.nginx_static()?;
+        let distribution = site.distribution("distribution", &upstream.place)?;
+        let has_weir = settings.weir.is_some();
+        let seeded = settings.seeded;
+        let start_weir = |name: &str, tls: bool| {
+            let cache = site.empty_folder(name)?;
+            if seeded {
+                let seed = Seed::open(&cache)?;
+                for image in content.images() {
+                    seed.image(image, &content.document_root)?;
+                }
+                seed.close()?;
+            }
+            site.weir_on(name, &cache, &upstream.place, tls)
+        };
+        let weir = has_weir.then(|| start_weir("weir", false)).transpose()?;
+        let weir_tls = has_weir.then(|| start_weir("weir-tls", true)).transpose()?;
+        let weir_tls = weir_tls.filter(|server| speaks(&server.place));
+        Ok(Bench {
+            settings,
+            site,
+            content,
+            upstream,
+            nginx,
+            nginx_tls,
+            distribution,
+            weir,
+            weir_tls,
+        })
+    }
+
+    /// The servers of the warm rows, by their columns.
+    pub(crate) fn warm_servers(&self) -> Vec<(&'static str, &Server)> {
+        let weir = self.weir.iter().map(|weir| ("weir", weir));
+        weir.chain([("nginx", &self.nginx), ("distribution", &self.distribution)])
+            .collect()
+    }
+
+    /// The caches, each on an empty one of its own.
+    pub(crate) fn cold_server(&self, name: &'static str) -> Result<Server> {
+        let upstream = &self.upstream.place;
+        match name {
+            "weir" => self.site.weir("cold-weir", upstream, false),
+            "nginx-cache" => self.site.nginx_cache("cold-nginx-cache", upstream),
+            _ => self.site.distribution("cold-distribution", upstream),
+        }
+    }
+
+    pub(crate) fn cold_names(&self) -> Vec<&'static str> {
+        let weir = self.weir.iter().map(|_| "weir");
+        weir.chain(["nginx-cache", "distribution"]).collect()
+    }
+
+    /// Brings every image into every cache of the warm rows.
+    fn warm_up(&self) -> Result<()> {
+        let tls = self
+            .weir_tls
+            .iter()
+            .map(|server| ("weir-tls", &server.place));
+        let plain = self
+            .warm_servers()
+            .into_iter()
+            .map(|(name, server)| (name, &server.place));
+        let upstream = ("upstream", &self.upstream.place);
+        for (name, place) in plain.chain(tls).chain([upstream]) {
+            if self.settings.seeded && name.starts_with("weir") {
+                continue;
+            }
+            for image in self.content.images() {
+                pull_image(place, image).with_context(|| format!("pull through {name}"))?;
+            }
+        }
+        // Only clean pages leave the page cache when told to.
+        rustix::fs::sync();
+        Ok(())
+    }
+
+    fn wants(&self, group: &str) -> bool {
+        let Settings { groups, .. } = &self.settings;
+        groups.is_empty() || groups.iter().any(|wanted| wanted == group)
+    }
+
+    /// All rounds, then the table.
+    pub(crate) fn run(self) -> Result<()> {
+        self.warm_up()?;
+        let mut sheet = Sheet::default();
+        for round in 1..=self.settings.rounds {
+            eprintln!("round {round} of {}", self.settings.rounds);
+            let mut part = |group: &str, measure: fn(&Bench, &mut Sheet) -> Result<()>| {
+                if !self.wants(group) {
+                    return Ok(());
+                }
+                eprintln!("  {group}");
+                measure(&self, &mut sheet).with_context(|| format!("rows of group {group}"))
+            };
+            part("blobs", warm::blobs)?;
+            part("tls", warm::blobs_over_tls)?;
+            part("manifests", warm::manifests)?;
+            part("busy", warm::manifests_beside_cold_reads)?;
+            part("first-byte", cold::first_byte)?;
+            part("cold", cold::one_client)?;
+            part("herd", cold::herd)?;
+            part("memory", size::memory)?;
+            part("size", size::binary_and_start)?;
+            self.write(&sheet, round)?;
+        }
+        println!("{}", sheet.markdown());
+        Ok(())
+    }
+
+    fn write(&self, sheet: &Sheet, rounds: usize) -> Result<()> {
+        let Settings { out, sample, .. } = &self.settings;
+        fs::create_dir_all(out)?;
+        let about = json!({
+            "rounds": rounds,
+            "sample_seconds": sample.as_secs_f64(),
+            "processors": std::thread::available_parallelism().map_or(0, usize::from),
+            "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+            "rows": sheet.json(),
+        });
+        fs::write(
+            out.join("table.json"),
+            serde_json::to_string_pretty(&about)?,
+        )?;
+        fs::write(out.join("table.md"), sheet.markdown())?;
+        Ok(())
+    }
+}
+
+/// Whether a connection can be opened, its TLS handshake included.
+fn speaks(place: &Place) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.is_ok_and(|runtime| runtime.block_on(Wire::open(place)).is_ok())
+}
+
+/// The manifest by tag and by digest, then every layer, as a client would.
+pub(crate) fn pull_image(place: &Place, image: &Image) -> Result<()> {
+    let items = [&image.by_tag, &image.by_digest]
+        .into_iter()
+        .chain(&image.layers);
+    pull(
+        place,
+        items
+            .map(|item| Ask::new(item.path.clone(), item.length))
+            .collect(),
+    )?;
+    Ok(())
+}
+
+/// CPU seconds of a server while `work` runs, beside what it gives.
+pub(crate) fn with_cpu<T>(process: &Process, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let before = process.cpu_seconds();
+    let done = work()?;
+    Ok((done, process.cpu_seconds() - before))
+}

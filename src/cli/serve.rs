@@ -1,0 +1,166 @@
+//! `weir serve`: runs the proxy until SIGTERM or SIGINT, and drains.
+//!
+//! What was bound goes to stdout in one line, so that a script can wait for it and read the ports.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::print::{self, Style};
+use super::{FAILED, WRONG};
+use crate::app::{Addresses, App};
+use crate::clock::Clock;
+use crate::config::{Config, size_text};
+
+/// How many tasks a worker serves before it looks which sockets have news. One that sends a blob
+/// takes up to a millisecond, and whoever asks for a manifest should not wait for many of them.
+const TASKS_PER_LOOK: u32 = 8;
+
+pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
+    let config = match arguments.load() {
+        Ok(config) => config,
+        Err(error) => {
+            print::err(&print::load_error(&error, Style::for_stderr()));
+            return ExitCode::from(WRONG);
+        }
+    };
+    if let Err(error) = arguments.start_log() {
+        print::fail(&error);
+        return ExitCode::from(WRONG);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(TASKS_PER_LOOK)
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(serve(config)),
+        Err(error) => Err(anyhow::Error::new(error).context("no worker threads can be started")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print::fail(&format_args!("{error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anything is bound: a signal that comes early is not lost.
+    let mut stops = Stops::listen()?;
+    say_what_applies(&config);
+    let banner = Banner::of(&config);
+    // The errors of start and drain already say what happened where; their sources repeat it.
+    let app = App::start(config, Clock::System)
+        .await
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    print::out(banner.line(app.addresses()).as_bytes());
+    tell_systemd(NotifyState::Ready);
+
+    let stop = CancellationToken::new();
+    let serving = app.serve(stop.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended.map_err(|error| anyhow::anyhow!("{error}")),
+        name = stops.next() => {
+            tracing::info!("{name}: finishing the requests under way; once more stops at once");
+            tell_systemd(NotifyState::Stopping);
+            stop.cancel();
+        }
+    }
+    tokio::select! {
+        ended = &mut serving => ended.map_err(|error| anyhow::anyhow!("{error}")),
+        name = stops.next() => anyhow::bail!("{name} again: stopped with requests under way"),
+    }
+}
+
+/// The start-up lines of the log: where the configuration comes from and what is dangerous in it.
+fn say_what_applies(config: &Config) {
+    match &config.file {
+        Some(file) => tracing::info!(file = %file.display(), "configuration read"),
+        None => tracing::info!("no configuration file, the built-in defaults apply"),
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if config.access.anonymous && config.access.rules.is_empty() {
+        tracing::info!("everybody who reaches weir may pull what weir's credentials may pull");
+    }
+}
+
+/// For a service of `Type=notify`; without one nothing happens.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not told");
+    }
+}
+
+/// What is printed when the proxy is ready.
+struct Banner {
+    scheme: &'static str,
+    cache: String,
+}
+
+impl Banner {
+    fn of(config: &Config) -> Self {
+        let scheme = match config.server.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        let directory = config.cache.directory.display();
+        let size = size_text(config.cache.max_size);
+        Banner {
+            scheme,
+            cache: format!("{directory} ({size})"),
+        }
+    }
+
+    fn line(&self, addresses: &Addresses) -> String {
+        let registry: Vec<_> = addresses
+            .registry
+            .iter()
+            .map(|address| url(self.scheme, address))
+            .collect();
+        format!(
+            "weir {} serving registries on {}, admin on {}, cache {}\n",
+            env!("CARGO_PKG_VERSION"),
+            registry.join(" and "),
+            url("http", &addresses.admin),
+            self.cache,
+        )
+    }
+}
+
+fn url(scheme: &str, address: &dyn Display) -> String {
+    let address = address.to_string();
+    if address.starts_with("unix:") || address.contains("://") {
+        address
+    } else {
+        format!("{scheme}://{address}")
+    }
+}
+
+/// The signals that ask for the end.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Stops {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

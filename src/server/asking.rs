@@ -1,0 +1,158 @@
+//! What the heart is asked for, and how what it gives goes out.
+//!
+//! Whoever gets here has been let through: each of these takes an [`Ask`], which only the corridor
+//! makes, after asking `access`.
+
+use std::sync::Arc;
+
+use http::{Response, header};
+
+use super::body::Body;
+use super::corridor::{Walk, text};
+use super::family::Family;
+use super::outlet::Outlet;
+use super::query::parameter;
+use super::record::Record;
+use super::refusal::Refusal;
+use super::respond::{self, Asked};
+use super::{answer, listings};
+use crate::access::Client;
+use crate::metrics::{Kind, Outcome};
+use crate::oci::{Digest, Manifest, Reference};
+use crate::pull::{self, Answer, Ask, ManifestHead};
+use crate::upstream::Identity;
+
+impl Walk<'_> {
+    pub(super) async fn manifest(
+        &self,
+        ask: &Ask,
+        reference: &Reference,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Refusal> {
+        let pull = &self.server.pull;
+        let failed = |error: pull::Error| {
+            let asked = self.asked(Kind::Manifest, ask, Some(reference));
+            respond::pull_failed(&error, &asked)
+        };
+        let (head, bytes) = if self.is_get() {
+            let answer = pull.manifest(ask, reference).await.map_err(failed)?;
+            let bytes = answer.content.bytes.clone();
+            (with_head(answer), Some(bytes))
+        } else {
+            (
+                pull.manifest_head(ask, reference).await.map_err(failed)?,
+                None,
+            )
+        };
+        record.digest = Some(head.content.digest);
+        note(record, &head);
+        Ok(answer::manifest(&head, bytes, &self.parts.headers))
+    }
+
+    pub(super) async fn blob(
+        &self,
+        ask: &Ask,
+        digest: &Digest,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Refusal> {
+        let reference = Reference::Digest(*digest);
+        let answer = self.server.pull.blob(ask, digest).await.map_err(|error| {
+            let asked = self.asked(Kind::Blob, ask, Some(&reference));
+            respond::pull_failed(&error, &asked)
+        })?;
+        note(record, &answer);
+        if self.is_get() {
+            let buffers = self.server.buffers.clone();
+            let outlet = match self.peer.secure {
+                true => Outlet::to_reader(buffers),
+                false => Outlet::to_socket(buffers),
+            };
+            answer::blob(answer, &self.parts.headers, outlet)
+        } else {
+            Ok(answer::blob_head(&answer, &self.parts.headers))
+        }
+    }
+
+    pub(super) async fn tags(
+        &self,
+        ask: &Ask,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Refusal> {
+        let query = listings::tags_query(self.parts)?;
+        let answer = self.server.pull.tags(ask, query).await.map_err(|error| {
+            let asked = self.asked(Kind::Tags, ask, None);
+            respond::pull_failed(&error, &asked)
+        })?;
+        note(record, &answer);
+        Ok(listings::tags(&answer, self.parts))
+    }
+
+    pub(super) async fn referrers(
+        &self,
+        ask: &Ask,
+        digest: &Digest,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Refusal> {
+        let artifact_type = listings::artifact_type(self.parts)?;
+        let listing = self
+            .server
+            .pull
+            .referrers(ask, digest, artifact_type.as_deref());
+        let answer = listing.await.map_err(|error| {
+            let reference = Reference::Digest(*digest);
+            let asked = self.asked(Kind::Referrers, ask, Some(&reference));
+            respond::pull_failed(&error, &asked)
+        })?;
+        note(record, &answer);
+        Ok(listings::referrers(&answer))
+    }
+
+    /// What is cached, of that what this client may pull.
+    pub(super) fn catalog(
+        &self,
+        client: &Client,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Refusal> {
+        let ns = parameter(self.parts.uri.query(), "ns");
+        let of = ns.map(|ns| self.front.routes.registry(&ns));
+        let of = of.transpose().map_err(|error| respond::unrouted(&error))?;
+        let mut targets = self.server.pull.catalog();
+        targets.retain(|target| {
+            of.is_none_or(|registry| target.registry == *registry)
+                && self.front.access.permits(client, target).is_ok()
+        });
+        targets.sort();
+        record.outcome = Outcome::Hit;
+        listings::catalog(&targets, self.parts)
+    }
+
+    fn asked<'a>(&self, kind: Kind, ask: &'a Ask, reference: Option<&'a Reference>) -> Asked<'a> {
+        Asked {
+            kind,
+            target: &ask.target,
+            reference,
+            family: Family::of(text(&self.parts.headers, header::USER_AGENT)),
+            own_login: matches!(ask.identity, Identity::Client(_)),
+        }
+    }
+}
+
+fn with_head(answer: Answer<Arc<Manifest>>) -> Answer<ManifestHead> {
+    Answer {
+        content: ManifestHead::from(&*answer.content),
+        outcome: answer.outcome,
+        age: answer.age,
+        warning: answer.warning,
+        source: answer.source,
+    }
+}
+
+fn note<T>(record: &mut Record, answer: &Answer<T>) {
+    record.source = answer.source.clone();
+    record.outcome = match answer.outcome {
+        pull::Outcome::Hit => Outcome::Hit,
+        pull::Outcome::Stale => Outcome::Stale,
+        pull::Outcome::Miss => Outcome::Miss,
+        pull::Outcome::Joined => Outcome::Joined,
+    };
+}

@@ -1,0 +1,79 @@
+# shellcheck shell=bash
+# The proxy under test: weir, configured for the upstreams of origin.sh. Sourced by `run`.
+
+weir_conf() { # weir_conf DIRECTORY: the configuration with this cache directory
+  umask 077
+  printf '%s' alice-secret >"$STATE/conf/alice.password"
+  printf '%s' "$BOB" >"$STATE/conf/bob.password"
+  umask 022
+  cat >"$STATE/conf/weir.toml" <<TOML
+[server]
+listen = "127.0.0.1:$WEIR"
+drain_timeout = "30s"
+
+[admin]
+listen = "127.0.0.1:$ADMIN"
+
+[cache]
+directory = "$1"
+
+# Nothing is taken on trust: each pull by tag asks the upstream again.
+[tags]
+fresh_for = "0s"
+
+[registries."docker.io"]
+endpoints = ["http://127.0.0.1:$HUB_ENDPOINT"]
+default = true
+
+[[registries."docker.io".credentials]]
+for = "acme/"
+username = "alice"
+password_file = "$STATE/conf/alice.password"
+
+[registries."private.test"]
+endpoints = ["http://127.0.0.1:$PRIVATE"]
+
+[[registries."private.test".credentials]]
+username = "bob"
+password_file = "$STATE/conf/bob.password"
+
+[registries."slow.test"]
+endpoints = ["http://127.0.0.1:$SLOW"]
+TOML
+}
+
+CACHE=
+proxy_up() { # proxy_up DIRECTORY: serving from this cache directory, new or not
+  CACHE=$1
+  weir_conf "$CACHE"
+  spawn weir "$BINARY" --config "$STATE/conf/weir.toml" serve
+  wait_for weir 10 curl -sf "http://127.0.0.1:$ADMIN/readyz"
+}
+proxy_down() { end weir "$1"; } # proxy_down SIGNAL
+
+fresh=0
+proxy_fresh() { # on an empty cache
+  proxy_down TERM
+  [ -z "$CACHE" ] || rm -rf "$CACHE"
+  fresh=$((fresh + 1))
+  proxy_up "$STATE/cache-$fresh"
+}
+
+get_manifest() { # get_manifest URL: as a client asks, body thrown away
+  curl -sf -o /dev/null -H 'Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json' "$1"
+}
+
+# blobs_right: every file under blobs/ is what its name says, and how many there are.
+blobs_right() {
+  local file algorithm count=0
+  for algorithm in sha256 sha512; do
+    for file in "$CACHE/blobs/$algorithm"/*; do
+      [ -e "$file" ] || continue
+      [ "$("${algorithm}sum" <"$file" | cut -d' ' -f1)" = "$(basename "$file")" ] ||
+        { say "wrong content: $file"; return 1; }
+      count=$((count + 1))
+    done
+  done
+  # shellcheck disable=SC2034
+  BLOBS=$count
+}
