@@ -14,7 +14,7 @@ use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::config::{Config, LoadError};
 use crate::pull::Pull;
-use crate::server::Server;
+use crate::server::{self, Server};
 use crate::store::Store;
 use crate::upstream::{self, Upstream};
 
@@ -26,6 +26,8 @@ pub type Loader = Box<dyn Fn() -> Result<Config, LoadError> + Send + Sync>;
 pub enum ReloadError {
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Server(#[from] server::Unservable),
     #[error(transparent)]
     Upstream(#[from] upstream::StartError),
     #[error("the configuration could not be taken up: {0}")]
@@ -154,10 +156,11 @@ impl Reloader {
 
     fn try_to_take_up(&self) -> Result<Vec<&'static str>, ReloadError> {
         let config = (self.load)()?;
-        // First what can be refused.
+        // First what can be refused; the last of it changes nothing when it is.
+        let prepared = self.rooms.server.prepare(&config)?;
         self.rooms.upstream.reload(&config)?;
+        self.rooms.server.reload(prepared);
         self.rooms.pull.reload(&config);
-        self.rooms.server.reload(&config);
         self.rooms.store.set_limits(&config.cache);
         self.metrics.reloaded(&config, self.clock.now());
         let needs_restart = needs_restart(&self.started, &config);

@@ -24,7 +24,9 @@ use tokio_util::sync::CancellationToken;
 use super::reload::{Because, Reloader};
 
 /// Files that change together are taken up together.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE: Duration = Duration::from_millis(200);
+/// Looks at files that go on changing before they are taken as they are.
+const LOOKS_MAX: usize = 5;
 /// How often the files are looked at although nothing was heard.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The same where nothing can be heard.
@@ -32,11 +34,14 @@ const LOOK_EVERY_DEAF: Duration = Duration::from_secs(1);
 /// Of a larger file the beginning and the length decide.
 const LOOKED_AT_BYTES_MAX: u64 = 4 << 20;
 
+/// Each file and its content; `None` where it cannot be read.
+type Seen = BTreeMap<PathBuf, Option<u64>>;
+
 /// Files, and what was in them when they were last looked at.
 pub(super) struct Watched {
     contents: Arc<Contents>,
     files: Vec<PathBuf>,
-    known: BTreeMap<PathBuf, Option<u64>>,
+    known: Seen,
 }
 
 impl Watched {
@@ -83,7 +88,7 @@ pub(super) async fn watch(watched: Watched, reloader: Arc<Reloader>, stop: Cance
             continue;
         }
         // Looked at before the reload: what changes meanwhile is another change.
-        let found = contents.of(&files).await;
+        let found = settled(&contents, &files, &known).await;
         let because = match found != known {
             true => Because::Changed,
             false if reloader.is_refused() => Because::Refused,
@@ -93,6 +98,23 @@ pub(super) async fn watch(watched: Watched, reloader: Arc<Reloader>, stop: Cance
         // It is logged and counted there, and there is nobody else to tell.
         let _ = reloader.reload(because).await;
     }
+}
+
+/// What is in the files when they have stopped changing: a certificate and its key are not replaced
+/// at one moment. Who never stops is not waited for.
+async fn settled(contents: &Arc<Contents>, files: &[PathBuf], known: &Seen) -> Seen {
+    let mut found = contents.of(files).await;
+    for _ in 0..LOOKS_MAX {
+        if found == *known {
+            break;
+        }
+        sleep(SETTLE).await;
+        let before = std::mem::replace(&mut found, contents.of(files).await);
+        if found == before {
+            break;
+        }
+    }
+    found
 }
 
 async fn pause(duration: Option<Duration>) {
@@ -189,8 +211,7 @@ fn directory_of(file: &Path) -> PathBuf {
 struct Contents(RandomState);
 
 impl Contents {
-    /// `None` where a file cannot be read.
-    async fn of(self: &Arc<Self>, files: &[PathBuf]) -> BTreeMap<PathBuf, Option<u64>> {
+    async fn of(self: &Arc<Self>, files: &[PathBuf]) -> Seen {
         let (contents, files) = (Arc::clone(self), files.to_vec());
         let looking = spawn_blocking(move || {
             let seen = files.into_iter().map(|file| {

@@ -54,7 +54,7 @@ impl Desk<'_> {
             source,
         };
         match self.0 {
-            Listen::Tcp(address) => {
+            Listen::Tcp(address) | Listen::Plain(address) => {
                 let stream = TcpStream::connect(reachable(*address)).await;
                 self.talk(stream.map_err(away)?, path).await
             }
@@ -74,7 +74,7 @@ impl Desk<'_> {
             why,
         };
         let host = match self.0 {
-            Listen::Tcp(address) => reachable(*address).to_string(),
+            Listen::Tcp(address) | Listen::Plain(address) => reachable(*address).to_string(),
             Listen::Unix(_) => "localhost".to_owned(),
         };
         let request = Request::get(path)

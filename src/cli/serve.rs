@@ -20,6 +20,9 @@ use crate::config::{Config, size_text};
 
 /// However impatient the watchdog is.
 const WATCHDOG_MIN: Duration = Duration::from_millis(100);
+/// How many tasks a worker serves before it looks which sockets have news. One that sends a blob
+/// takes up to a millisecond, and whoever asks for a manifest should not wait for many of them.
+const TASKS_PER_LOOK: u32 = 8;
 
 pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
     let config = match arguments.load() {
@@ -35,6 +38,7 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .event_interval(TASKS_PER_LOOK)
         .build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(serve(config, loader(arguments.config.clone()))),
@@ -171,7 +175,7 @@ impl Banner {
 
 fn url(scheme: &str, address: &dyn Display) -> String {
     let address = address.to_string();
-    if address.starts_with("unix:") {
+    if address.starts_with("unix:") || address.contains("://") {
         address
     } else {
         format!("{scheme}://{address}")

@@ -204,7 +204,7 @@ fn unpublished(error: PublishError, remote: &Remote, source: &Source) -> Error {
             expected, found, ..
         } => {
             remote.mark_wrong(&expected, source);
-            let expected = Box::new(expected);
+            let found = *found;
             wrong_content(remote, source, upstream::Wrong::Digest { expected, found })
         }
         PublishError::WrongLength {

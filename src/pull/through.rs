@@ -56,10 +56,7 @@ impl Through {
                 Err(wrong_content(
                     &self.remote,
                     source,
-                    Wrong::Digest {
-                        expected: Box::new(expected),
-                        found: Box::new(found),
-                    },
+                    Wrong::Digest { expected, found },
                 ))
             }
             Some(_) | None => Ok(()),

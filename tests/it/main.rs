@@ -4,23 +4,25 @@
 
 pub mod support;
 
+mod access;
 mod admin;
 mod architecture;
 mod bad_requests;
 mod bad_upstream;
 mod blobs;
 mod cli;
-mod command_line;
 mod crashes;
 mod errors;
 mod flights;
 mod listings;
 mod manifests;
 mod metrics_table;
+mod ranges;
 mod reload;
 mod resolve;
 mod routing;
 mod startup;
 mod support_works;
 mod tags;
+mod tls;
 mod tokens;

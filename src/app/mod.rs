@@ -66,6 +66,8 @@ pub enum StartError {
     Store(#[from] store::OpenError),
     #[error(transparent)]
     Upstream(#[from] upstream::StartError),
+    #[error(transparent)]
+    Server(#[from] server::Unservable),
     #[error("the cache could not be opened: {0}")]
     Opening(#[source] tokio::task::JoinError),
 }
@@ -115,7 +117,8 @@ impl App {
             clock,
             pull::Metrics::new(&registry),
         );
-        let server = Server::new(&config, pull.clone(), server::Metrics::new(&registry));
+        let server_metrics = server::Metrics::new(&registry);
+        let server = Server::new(&config, pull.clone(), clock, server_metrics)?;
         let health = Health::default();
         warn_of_openness(&config);
         let rooms = Rooms {
