@@ -204,8 +204,7 @@ fn unpublished(error: PublishError, remote: &Remote, source: &Source) -> Error {
             expected, found, ..
         } => {
             remote.mark_wrong(&expected, source);
-            let found = *found;
-            wrong_content(remote, source, upstream::Wrong::Digest { expected, found })
+            wrong_content(remote, source, upstream::Wrong::digest(expected, *found))
         }
         PublishError::WrongLength {
             expected, found, ..
