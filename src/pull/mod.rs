@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::oci::{Digest, Manifest, MediaType, Target};
 use crate::store::Store;
-use crate::upstream::{Identity, Remote, Source, Upstream};
+use crate::upstream::{Identity, Remote, Source, TraceParent, Upstream};
 
 pub use blobs::Blob;
 pub use error::Error;
@@ -66,6 +66,8 @@ pub struct Pull {
 pub struct Ask {
     pub target: Target,
     pub identity: Identity,
+    /// Handed on to the upstream, where this causes a question.
+    pub trace: Option<TraceParent>,
 }
 
 /// Content, and how it was come by.
@@ -192,6 +194,7 @@ impl Pull {
     fn remote(&self, ask: &Ask) -> Result<Remote, Error> {
         self.upstream
             .remote(&ask.target, ask.identity.clone())
+            .map(|remote| remote.traced(ask.trace.clone()))
             .ok_or_else(|| Error::UnknownRegistry(ask.target.registry.clone()))
     }
 }

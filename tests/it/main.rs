@@ -19,6 +19,7 @@ mod manifests;
 mod metrics_table;
 mod ranges;
 mod reload;
+mod request_log;
 mod resolve;
 mod routing;
 mod startup;

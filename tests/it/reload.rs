@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::support::child::Process;
 use crate::support::upstream::Settings;
-use crate::support::{Fault, manifest_path};
-use crate::support::{Gate, House, On, Upstream, blob_path, eventually, eventually_async};
+use crate::support::{
+    Fault, Gate, House, On, Upstream, Weir, blob_path, eventually, eventually_async, manifest_path,
+};
 
 const OLD: &str = "the-old-password";
 const NEW: &str = "the-new-password";
