@@ -90,3 +90,34 @@ async fn what_counts_from_the_start_is_there_at_the_first_scrape() {
         assert!(row.late || scrape.has(&name), "{name} comes late");
     }
 }
+
+#[test]
+fn rules_and_dashboard_name_only_what_is_in_the_table() {
+    const BEGINNINGS: [&str; 5] = [
+        "weir_",
+        "container_registry_",
+        "registry_request_",
+        "rate_limit_",
+        "docker_hub_",
+    ];
+    let table = table();
+    for file in [
+        "prometheus/alerts.yml",
+        "prometheus/recording.yml",
+        "grafana/dashboards/weir.json",
+    ] {
+        let path = format!("{}/deploy/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).expect("a file of deploy");
+        let in_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        let words = text.split(|c| !in_word(c));
+        // What is recorded by a rule has a colon.
+        let named = words.filter(|word| !word.contains(':'));
+        for word in named.filter(|word| BEGINNINGS.iter().any(|first| word.starts_with(first))) {
+            let metric = ["_bucket", "_count", "_sum"]
+                .iter()
+                .find_map(|end| word.strip_suffix(end))
+                .unwrap_or(word);
+            assert!(table.contains_key(metric), "{word} of {file}");
+        }
+    }
+}
