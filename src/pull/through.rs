@@ -55,7 +55,7 @@ impl Through {
                 self.remote.mark_wrong(&expected, source);
                 Err(wrong_content(
                     &self.remote,
-                    source,
+                    Some(source),
                     Wrong::Digest {
                         expected: Box::new(expected),
                         found: Box::new(found),

@@ -16,6 +16,7 @@ mod flights;
 mod listings;
 mod manifests;
 mod routing;
+mod simulation;
 mod startup;
 mod support_works;
 mod tags;

@@ -113,7 +113,10 @@ pub(super) async fn spoil(reply: Reply, fault: Option<&Fault>) -> Reply {
         }
         Some(Fault::CorruptAt(place)) => {
             let mut bytes = BytesMut::from(&reply.content[..]);
-            bytes[*place] ^= 1;
+            // Of a refusal there may be less.
+            if let Some(byte) = bytes.get_mut(*place) {
+                *byte ^= 1;
+            }
             reply.content = bytes.freeze();
         }
         Some(Fault::TooShort(missing)) => {
