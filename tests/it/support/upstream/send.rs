@@ -120,7 +120,8 @@ pub(super) async fn spoil(reply: Reply, fault: Option<&Fault>) -> Reply {
             reply.content = bytes.freeze();
         }
         Some(Fault::TooShort(missing)) => {
-            reply.content.truncate(reply.content.len() - missing);
+            let left = reply.content.len().saturating_sub(*missing);
+            reply.content.truncate(left);
         }
         Some(Fault::TooLong(more)) => {
             let mut bytes = BytesMut::from(&reply.content[..]);
