@@ -107,8 +107,10 @@ async fn over_a_slow_connection(ranges: bool, time: &HeldTime) -> (Upstream, Con
         .await;
     let first = open.read_exact(MIB / 2).await;
     time.pass(Duration::from_millis(1500)).await;
-    // Up to where the other connections begin; behind that this one gives nothing.
-    gate.let_through(4 * MIB + MIB / 2);
+    gate.let_through(1);
+    eventually("others help", || upstream.count(On::Blob) > 1).await;
+    // Up to where the others begin; behind that this one gives nothing.
+    gate.let_through(4 * MIB);
     let (rest, _) = time.pass_during(open.rest()).await;
     assert_eq!(first, blob.bytes[..MIB / 2]);
     assert!(*rest.whole(200) == blob.bytes[MIB / 2..]);
