@@ -51,7 +51,7 @@
 //! - A digest, name or tag exists only through its parser in `oci`; nobody checks it again.
 //! - Time and chance are handed in: [`clock::Clock`], tokio's time, a seed.
 //! - Every task has an owner that waits for it.
-//! - There is no `unsafe` (one file will need it; it is named here when it exists).
+//! - There is no `unsafe`, but for `server/mapping.rs`.
 
 pub mod access;
 pub mod admin;

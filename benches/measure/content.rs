@@ -13,7 +13,7 @@ use serde_json::json;
 use weir::oci::{Algorithm, Digest, Hasher};
 
 const MIB: u64 = 1 << 20;
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const TAG: &str = "latest";
 
 /// A blob or manifest of one image.
@@ -51,15 +51,12 @@ pub(crate) struct Content {
 impl Content {
     /// Makes what is not there yet.
     pub(crate) fn make(folder: &Path) -> Result<Self> {
-        let maker = Maker {
-            registry_root: folder.join("registry"),
-            document_root: folder.join("www"),
-        };
+        let maker = Maker::new(folder);
         Ok(Content {
             warm: maker.image("bench/warm", &[64 * MIB])?,
             eight: maker.image("bench/eight", &[64 * MIB; 8])?,
             large: maker.image("bench/large", &[512 * MIB])?,
-            usual: maker.image("bench/usual", &[2 * MIB; 16])?,
+            usual: maker.usual()?,
             registry_root: maker.registry_root,
             document_root: maker.document_root,
         })
@@ -70,12 +67,29 @@ impl Content {
     }
 }
 
+/// The usual image alone, and the document root that it lies in.
+pub(crate) fn make_usual(folder: &Path) -> Result<(Image, PathBuf)> {
+    let maker = Maker::new(folder);
+    Ok((maker.usual()?, maker.document_root))
+}
+
 struct Maker {
     registry_root: PathBuf,
     document_root: PathBuf,
 }
 
 impl Maker {
+    fn new(folder: &Path) -> Self {
+        Maker {
+            registry_root: folder.join("registry"),
+            document_root: folder.join("www"),
+        }
+    }
+
+    fn usual(&self) -> Result<Image> {
+        self.image("bench/usual", &[2 * MIB; 16])
+    }
+
     fn image(&self, repository: &str, layers: &[u64]) -> Result<Image> {
         let known = self
             .registry_root

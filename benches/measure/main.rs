@@ -6,14 +6,17 @@
 
 mod cold;
 mod content;
+mod instructions;
 mod load;
 mod marks;
 mod peers;
 mod process;
+mod seed;
 mod servers;
 mod sheet;
 mod size;
 mod warm;
+mod weir;
 mod wire;
 
 use std::net::SocketAddr;
@@ -51,11 +54,26 @@ enum Command {
         /// weir's binary; without one the peers are measured alone.
         #[arg(long)]
         weir: Option<PathBuf>,
+        /// Write weir's warm cache to the disk instead of pulling it.
+        #[arg(long)]
+        seeded: bool,
         /// Only these groups of rows.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
         #[arg(long, default_value = "target/peers")]
         out: PathBuf,
+    },
+    /// Counts the instructions of warm requests under callgrind.
+    Instructions {
+        #[arg(long)]
+        weir: PathBuf,
+        #[arg(long, default_value = "/var/tmp/weir-bench")]
+        folder: PathBuf,
+        #[arg(long, default_value = "benches/instructions/baseline.json")]
+        baseline: PathBuf,
+        /// Write the baseline instead of comparing with it.
+        #[arg(long)]
+        update: bool,
     },
     /// Asks one plain HTTP server for the same path over and over, and prints what came back.
     Load {
@@ -81,6 +99,7 @@ fn main() -> Result<()> {
             quick,
             folder,
             weir,
+            seeded,
             only,
             out,
         }) => {
@@ -89,11 +108,23 @@ fn main() -> Result<()> {
                 sample: Duration::from_secs(if quick { 1 } else { 3 }),
                 folder,
                 weir,
+                seeded,
                 groups: only,
                 out,
             };
             Bench::start(settings)?.run()
         }
+        Some(Command::Instructions {
+            weir,
+            folder,
+            baseline,
+            update,
+        }) => instructions::run(&instructions::Settings {
+            weir,
+            folder,
+            baseline,
+            update,
+        }),
         Some(Command::Load {
             address,
             path,

@@ -15,11 +15,12 @@ use super::cold;
 use super::content::{Content, Image};
 use super::load::Ask;
 use super::process::Process;
+use super::seed::Seed;
 use super::servers::{Certificate, Server, Site, pull};
 use super::sheet::Sheet;
 use super::size;
 use super::warm;
-use super::wire::Place;
+use super::wire::{Place, Wire};
 
 /// What a run is told.
 pub(crate) struct Settings {
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) folder: PathBuf,
     /// weir's binary; without one the peers are measured alone.
     pub(crate) weir: Option<PathBuf>,
+    /// weir's cache of the warm rows is written to the disk instead of pulled.
+    pub(crate) seeded: bool,
     /// Only rows whose group is named here, where any is named.
     pub(crate) groups: Vec<String>,
     /// `table.md` and `table.json` go here.
@@ -65,18 +68,21 @@ impl Bench {
         let (nginx, nginx_tls) = site.nginx_static()?;
         let distribution = site.distribution("distribution", &upstream.place)?;
         let has_weir = settings.weir.is_some();
-        let weir = has_weir
-            .then(|| site.weir("weir", &upstream.place, false))
-            .transpose()?;
-        let weir_tls = has_weir.then(|| site.weir("weir-tls", &upstream.place, true));
-        let weir_tls = match weir_tls {
-            Some(Ok(server)) => Some(server),
-            Some(Err(error)) => {
-                eprintln!("no weir with TLS: {error:#}");
-                None
+        let seeded = settings.seeded;
+        let start_weir = |name: &str, tls: bool| {
+            let cache = site.empty_folder(name)?;
+            if seeded {
+                let seed = Seed::open(&cache)?;
+                for image in content.images() {
+                    seed.image(image, &content.document_root)?;
+                }
+                seed.close()?;
             }
-            None => None,
+            site.weir_on(name, &cache, &upstream.place, tls)
         };
+        let weir = has_weir.then(|| start_weir("weir", false)).transpose()?;
+        let weir_tls = has_weir.then(|| start_weir("weir-tls", true)).transpose()?;
+        let weir_tls = weir_tls.filter(|server| speaks(&server.place));
         Ok(Bench {
             settings,
             site,
@@ -124,6 +130,9 @@ impl Bench {
             .map(|(name, server)| (name, &server.place));
         let upstream = ("upstream", &self.upstream.place);
         for (name, place) in plain.chain(tls).chain([upstream]) {
+            if self.settings.seeded && name.starts_with("weir") {
+                continue;
+            }
             for image in self.content.images() {
                 pull_image(place, image).with_context(|| format!("pull through {name}"))?;
             }
@@ -183,6 +192,14 @@ impl Bench {
         fs::write(out.join("table.md"), sheet.markdown())?;
         Ok(())
     }
+}
+
+/// Whether a connection can be opened, its TLS handshake included.
+fn speaks(place: &Place) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.is_ok_and(|runtime| runtime.block_on(Wire::open(place)).is_ok())
 }
 
 /// The manifest by tag and by digest, then every layer, as a client would.

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 
 use super::load::{self, Ask, Plan, Until};
 use super::process::Process;
+use super::weir::Weir;
 use super::wire::Place;
 
 /// A server as the rows see it.
@@ -65,7 +66,7 @@ impl Certificate {
         })
     }
 
-    fn section(&self) -> String {
+    pub(super) fn section(&self) -> String {
         let Certificate { file, key, .. } = self;
         format!(
             "[server.tls]\ncertificate = '{}'\nkey = '{}'\n",
@@ -237,42 +238,14 @@ impl Site {
         upstream: &Place,
         tls: bool,
     ) -> Result<Server> {
-        let (address, admin) = (free_address()?, free_address()?);
-        let config = self.folder.join(format!("{name}.toml"));
-        let text = format!(
-            "builtin_registries = false\n\
-             [server]\nlisten = '{address}'\n{}\
-             [admin]\nlisten = '{admin}'\n\
-             [cache]\ndirectory = '{}'\nmin_free = '64MiB'\n\
-             [tags]\nfresh_for = '1h'\n\
-             [registries.'bench.test']\nendpoints = ['http://{}']\ndefault = true\n",
-            if tls {
-                self.certificate.section()
-            } else {
-                String::new()
-            },
-            cache.display(),
-            upstream.address,
-        );
-        fs::write(&config, text)?;
-        let mut command = Command::new(&self.weir);
-        command
-            .arg("--config")
-            .arg(&config)
-            .args(["--log-level", "warn"]);
-        let mut process = Process::start(name, command.arg("serve"), &self.log(name))?;
-        process
-            .wait_until(|| answers(admin, "/readyz"))
-            .with_context(|| format!("see {}", self.log(name).display()))?;
-        let trust = tls.then(|| Arc::clone(&self.certificate.client));
-        Ok(Server {
-            process,
-            place: Place {
-                address,
-                tls: trust,
-            },
-            cache: cache.to_owned(),
-        })
+        let weir = Weir {
+            name,
+            folder: &self.folder,
+            cache,
+            upstream: upstream.address,
+            certificate: tls.then_some(&self.certificate),
+        };
+        weir.start(Command::new(&self.weir))
     }
 
     fn start(
@@ -293,7 +266,7 @@ impl Site {
         })
     }
 
-    fn empty_folder(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn empty_folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
@@ -317,7 +290,7 @@ pub(crate) struct Seen {
 }
 
 /// Whether a `GET` is answered with 200 and a body of whatever length.
-fn answers(address: SocketAddr, path: &str) -> bool {
+pub(crate) fn answers(address: SocketAddr, path: &str) -> bool {
     use std::io::{Read, Write};
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect(address)?;
@@ -345,6 +318,6 @@ pub(crate) fn pull(place: &Place, asks: Vec<Ask>) -> Result<load::Report> {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

@@ -2,16 +2,18 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::load::{self, Ask, Plan, Until};
 use super::peers::Bench;
 use super::process::Process;
+use super::seed::Seed;
 use super::sheet::Sheet;
 
 const DOWNLOADS: usize = 1000;
+const MANY_BLOBS: u32 = 100_000;
 const MIB: f64 = (1u64 << 20) as f64;
 
 /// Anonymous memory while a thousand blobs go out at once, and memory of a server that has just
@@ -61,16 +63,30 @@ fn most_memory<T: Send>(process: &Process, work: impl FnOnce() -> Result<T> + Se
     })
 }
 
-/// The size of the binary as it is shipped.
+/// The size of the binary as it is shipped, and how long it takes to be there.
 pub(crate) fn binary_and_start(bench: &Bench, sheet: &mut Sheet) -> Result<()> {
-    if let Some(weir) = &bench.settings.weir {
-        sheet.add(
-            "binary",
-            "weir",
-            std::fs::metadata(weir)?.len() as f64 / MIB,
-        );
-    }
-    sheet.skip("start", "the cache of 100,000 blobs is not made yet");
     sheet.skip("index", "not made yet");
+    let Some(weir) = &bench.settings.weir else {
+        return Ok(());
+    };
+    sheet.add(
+        "binary",
+        "weir",
+        std::fs::metadata(weir)?.len() as f64 / MIB,
+    );
+    let cache = bench.site.folder.join("many");
+    let complete = cache.join("complete");
+    if !complete.exists() {
+        let cache = bench.site.empty_folder("many")?;
+        let seed = Seed::open(&cache)?;
+        seed.many(MANY_BLOBS)?;
+        seed.close()?;
+        std::fs::write(complete, "")?;
+    }
+    let began = Instant::now();
+    let upstream = &bench.upstream.place;
+    let server = bench.site.weir_on("weir-many", &cache, upstream, false)?;
+    sheet.add("start", "weir", began.elapsed().as_secs_f64() * 1000.0);
+    drop(server);
     Ok(())
 }

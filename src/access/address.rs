@@ -10,9 +10,9 @@ use ipnet::IpNet;
 /// Proxies in a row at most; a longer header is somebody's play.
 const HOPS_MAX: usize = 16;
 
-pub(super) fn of_client(peer: IpAddr, forwarded_for: Option<&str>, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn of_client(peer: IpAddr, forwarded_for: &[&str], trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
-    let hops = forwarded_for.into_iter().flat_map(|list| list.rsplit(','));
+    let hops = forwarded_for.iter().rev().flat_map(|list| list.rsplit(','));
     for hop in hops.take(HOPS_MAX) {
         if !trusted.iter().any(|network| network.contains(&client)) {
             break;
@@ -58,12 +58,17 @@ mod tests {
             ("10.0.0.1", Some("nonsense"), "10.0.0.1"),
             ("::ffff:10.0.0.1", Some("192.0.2.7"), "192.0.2.7"),
         ] {
-            let found = of_client(peer.parse().unwrap(), header, &trusted);
+            let found = of_client(peer.parse().unwrap(), &Vec::from_iter(header), &trusted);
             assert_eq!(
                 found,
                 client.parse::<IpAddr>().unwrap(),
                 "{peer} {header:?}"
             );
         }
+
+        // A proxy may add a line of its own behind the client's.
+        let lines = ["127.0.0.1", "192.0.2.7"];
+        let found = of_client("10.0.0.1".parse().unwrap(), &lines, &trusted);
+        assert_eq!(found, "192.0.2.7".parse::<IpAddr>().unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! `weir serve`: runs the proxy until SIGTERM or SIGINT, and drains.
+//! `weir serve`: runs the proxy until SIGTERM or SIGINT, and drains. SIGHUP reloads.
 //!
 //! What was bound goes to stdout in one line, so that a script can wait for it and read the ports.
 
@@ -15,6 +15,10 @@ use crate::app::{Addresses, App};
 use crate::clock::Clock;
 use crate::config::{Config, size_text};
 
+/// How many tasks a worker serves before it looks which sockets have news. One that sends a blob
+/// takes up to a millisecond, and whoever asks for a manifest should not wait for many of them.
+const TASKS_PER_LOOK: u32 = 8;
+
 pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
     let config = match arguments.load() {
         Ok(config) => config,
@@ -29,6 +33,7 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .event_interval(TASKS_PER_LOOK)
         .build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(serve(config)),
@@ -46,6 +51,7 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything is bound: a signal that comes early is not lost.
     let mut stops = Stops::listen()?;
+    let mut hang_ups = signal(SignalKind::hangup())?;
     say_what_applies(&config);
     let banner = Banner::of(&config);
     // The errors of start and drain already say what happened where; their sources repeat it.
@@ -56,16 +62,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tell_systemd(NotifyState::Ready);
 
     let stop = CancellationToken::new();
+    let reloader = app.reloader();
     let serving = app.serve(stop.clone());
     tokio::pin!(serving);
-    tokio::select! {
-        ended = &mut serving => return ended.map_err(|error| anyhow::anyhow!("{error}")),
-        name = stops.next() => {
-            tracing::info!("{name}: finishing the requests under way; once more stops at once");
-            tell_systemd(NotifyState::Stopping);
-            stop.cancel();
+    let name = loop {
+        tokio::select! {
+            ended = &mut serving => return ended.map_err(|error| anyhow::anyhow!("{error}")),
+            name = stops.next() => break name,
+            // Whether it was good or not, it has said so in the log, and weir serves on.
+            _ = hang_ups.recv() => drop(reloader.reload().await),
         }
-    }
+    };
+    tracing::info!("{name}: finishing the requests under way; once more stops at once");
+    tell_systemd(NotifyState::Stopping);
+    stop.cancel();
     tokio::select! {
         ended = &mut serving => ended.map_err(|error| anyhow::anyhow!("{error}")),
         name = stops.next() => anyhow::bail!("{name} again: stopped with requests under way"),
@@ -131,7 +141,7 @@ impl Banner {
 
 fn url(scheme: &str, address: &dyn Display) -> String {
     let address = address.to_string();
-    if address.starts_with("unix:") {
+    if address.starts_with("unix:") || address.contains("://") {
         address
     } else {
         format!("{scheme}://{address}")

@@ -69,7 +69,10 @@ pub struct Server {
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
+    /// TLS where `server.tls` is configured, else plain HTTP.
     Tcp(SocketAddr),
+    /// Plain HTTP, also beside TLS.
+    Plain(SocketAddr),
     Unix(PathBuf),
 }
 
@@ -77,6 +80,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Listen::Tcp(address) => address.fmt(f),
+            Listen::Plain(address) => write!(f, "http://{address}"),
             Listen::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -92,9 +92,12 @@ pub(super) fn admin(root: &Section<'_>, server: &Server) -> Admin {
 /// Whether both would bind the same port. Port 0 is another one each time.
 fn clash(one: &Listen, other: &Listen) -> bool {
     match (one, other) {
-        (Listen::Tcp(one), Listen::Tcp(other)) => one == other && one.port() != 0,
+        (Listen::Tcp(one) | Listen::Plain(one), Listen::Tcp(other) | Listen::Plain(other)) => {
+            one == other && one.port() != 0
+        }
         (Listen::Unix(one), Listen::Unix(other)) => one == other,
-        (Listen::Tcp(_), Listen::Unix(_)) | (Listen::Unix(_), Listen::Tcp(_)) => false,
+        (Listen::Tcp(_) | Listen::Plain(_), Listen::Unix(_))
+        | (Listen::Unix(_), Listen::Tcp(_) | Listen::Plain(_)) => false,
     }
 }
 

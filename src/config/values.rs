@@ -25,18 +25,24 @@ pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
             Err(wrong())
         };
     }
-    if let Some(port) = text.strip_prefix("localhost:") {
-        let port = port.parse().map_err(|_| wrong())?;
-        return Ok(Listen::Tcp((Ipv4Addr::LOCALHOST, port).into()));
-    }
-    let address: SocketAddr = text.parse().map_err(|_| wrong())?;
-    Ok(Listen::Tcp(address))
+    let (kind, address): (fn(_) -> _, _) = match text.strip_prefix("http://") {
+        Some(address) => (Listen::Plain, address),
+        None => (Listen::Tcp, text),
+    };
+    let address = match address.strip_prefix("localhost:") {
+        Some(port) => port
+            .parse()
+            .map(|port| (Ipv4Addr::LOCALHOST, port).into())
+            .ok(),
+        None => address.parse::<SocketAddr>().ok(),
+    };
+    address.map(kind).ok_or_else(wrong)
 }
 
 /// Whether only this machine reaches the address.
 pub(super) fn is_local(listen: &Listen) -> bool {
     match listen {
-        Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
+        Listen::Tcp(address) | Listen::Plain(address) => address.ip().to_canonical().is_loopback(),
         Listen::Unix(_) => true,
     }
 }

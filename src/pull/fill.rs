@@ -252,8 +252,7 @@ fn unpublished(error: PublishError, remote: &Remote, source: Option<&Source>) ->
             if let Some(source) = source {
                 remote.mark_wrong(&expected, source);
             }
-            let expected = Box::new(expected);
-            wrong_content(remote, source, upstream::Wrong::Digest { expected, found })
+            wrong_content(remote, source, upstream::Wrong::digest(expected, *found))
         }
         PublishError::WrongLength {
             expected, found, ..

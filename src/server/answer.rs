@@ -3,7 +3,6 @@
 //! A manifest goes out byte for byte, a blob is never content-encoded, and both say their digest.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +10,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::Body;
-use super::buffers::Buffers;
 use super::conditions;
 use super::multipart::{Multipart, content_range};
+use super::outlet::Outlet;
 use super::range::Wanted;
 use super::refusal::{JSON, Refusal};
 use super::send;
@@ -66,7 +65,7 @@ pub(super) fn manifest(
 pub(super) fn blob(
     answer: Answer<Blob>,
     asked: &HeaderMap,
-    buffers: &Arc<Buffers>,
+    outlet: Outlet,
 ) -> Result<Response<Body>, Refusal> {
     let blob = answer.content;
     let digest = *blob.digest();
@@ -74,9 +73,9 @@ pub(super) fn blob(
         not_modified()
     } else {
         match wanted(&blob, asked) {
-            Wanted::Whole => whole(blob, buffers),
-            Wanted::One(range) => one_range(blob, range, buffers),
-            Wanted::Several(ranges) => several_ranges(blob, ranges, buffers),
+            Wanted::Whole => whole(blob, outlet),
+            Wanted::One(range) => one_range(blob, range, outlet),
+            Wanted::Several(ranges) => several_ranges(blob, ranges, outlet),
             Wanted::Unsatisfiable => return Err(unsatisfiable(&blob)),
             Wanted::TooMany => return Err(too_many_ranges()),
         }
@@ -123,25 +122,25 @@ fn wanted(blob: &Blob, asked: &HeaderMap) -> Wanted {
     }
 }
 
-fn whole(blob: Blob, buffers: &Arc<Buffers>) -> Response<Body> {
+fn whole(blob: Blob, outlet: Outlet) -> Response<Body> {
     let length = blob.length();
     if length == Some(0) {
         let mut response = Response::new(Body::empty());
         promise(&mut response, 0);
         return response;
     }
-    let mut response = Response::new(Body::stream(send::whole(blob, buffers.clone())));
+    let mut response = Response::new(Body::stream(send::whole(blob, outlet)));
     if let Some(length) = length {
         promise(&mut response, length);
     }
     response
 }
 
-fn one_range(blob: Blob, range: Range<u64>, buffers: &Arc<Buffers>) -> Response<Body> {
+fn one_range(blob: Blob, range: Range<u64>, outlet: Outlet) -> Response<Body> {
     let shown = content_range(&range, blob.length().unwrap_or_default());
     let length = range.end - range.start;
     let stretches = vec![send::Stretch::Part(range)];
-    let stream = send::stretches(blob, stretches, buffers.clone());
+    let stream = send::stretches(blob, stretches, outlet);
     let mut response = Response::new(Body::stream(stream));
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     let shown = HeaderValue::from_str(&shown).expect("digits are a header value");
@@ -150,10 +149,10 @@ fn one_range(blob: Blob, range: Range<u64>, buffers: &Arc<Buffers>) -> Response<
     response
 }
 
-fn several_ranges(blob: Blob, ranges: Vec<Range<u64>>, buffers: &Arc<Buffers>) -> Response<Body> {
+fn several_ranges(blob: Blob, ranges: Vec<Range<u64>>, outlet: Outlet) -> Response<Body> {
     let boundary = uuid::Uuid::now_v7().simple().to_string();
     let multipart = Multipart::new(ranges, blob.length().unwrap_or_default(), &boundary);
-    let stream = send::stretches(blob, multipart.stretches, buffers.clone());
+    let stream = send::stretches(blob, multipart.stretches, outlet);
     let mut response = Response::new(Body::stream(stream));
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     let content_type = HeaderValue::from_str(&multipart.content_type);

@@ -10,6 +10,7 @@ use http::{Response, header};
 use super::body::Body;
 use super::corridor::{Walk, text};
 use super::family::Family;
+use super::outlet::Outlet;
 use super::query::parameter;
 use super::record::Record;
 use super::refusal::Refusal;
@@ -17,8 +18,9 @@ use super::respond::{self, Asked};
 use super::{answer, listings};
 use crate::access::Client;
 use crate::metrics::{Kind, Outcome};
-use crate::oci::{Digest, Manifest, Reference, Target};
+use crate::oci::{Digest, Manifest, Reference};
 use crate::pull::{self, Answer, Ask, ManifestHead};
+use crate::upstream::Identity;
 
 impl Walk<'_> {
     pub(super) async fn manifest(
@@ -29,7 +31,7 @@ impl Walk<'_> {
     ) -> Result<Response<Body>, Refusal> {
         let pull = &self.server.pull;
         let failed = |error: pull::Error| {
-            let asked = self.asked(Kind::Manifest, &ask.target, Some(reference));
+            let asked = self.asked(Kind::Manifest, ask, Some(reference));
             respond::pull_failed(&error, &asked)
         };
         let (head, bytes) = if self.is_get() {
@@ -55,12 +57,17 @@ impl Walk<'_> {
     ) -> Result<Response<Body>, Refusal> {
         let reference = Reference::Digest(*digest);
         let answer = self.server.pull.blob(ask, digest).await.map_err(|error| {
-            let asked = self.asked(Kind::Blob, &ask.target, Some(&reference));
+            let asked = self.asked(Kind::Blob, ask, Some(&reference));
             respond::pull_failed(&error, &asked)
         })?;
         note(record, &answer);
         if self.is_get() {
-            answer::blob(answer, &self.parts.headers, &self.server.buffers)
+            let buffers = self.server.buffers.clone();
+            let outlet = match self.peer.secure {
+                true => Outlet::to_reader(buffers),
+                false => Outlet::to_socket(buffers),
+            };
+            answer::blob(answer, &self.parts.headers, outlet)
         } else {
             Ok(answer::blob_head(&answer, &self.parts.headers))
         }
@@ -73,7 +80,7 @@ impl Walk<'_> {
     ) -> Result<Response<Body>, Refusal> {
         let query = listings::tags_query(self.parts)?;
         let answer = self.server.pull.tags(ask, query).await.map_err(|error| {
-            let asked = self.asked(Kind::Tags, &ask.target, None);
+            let asked = self.asked(Kind::Tags, ask, None);
             respond::pull_failed(&error, &asked)
         })?;
         note(record, &answer);
@@ -93,7 +100,7 @@ impl Walk<'_> {
             .referrers(ask, digest, artifact_type.as_deref());
         let answer = listing.await.map_err(|error| {
             let reference = Reference::Digest(*digest);
-            let asked = self.asked(Kind::Referrers, &ask.target, Some(&reference));
+            let asked = self.asked(Kind::Referrers, ask, Some(&reference));
             respond::pull_failed(&error, &asked)
         })?;
         note(record, &answer);
@@ -119,17 +126,13 @@ impl Walk<'_> {
         listings::catalog(&targets, self.parts)
     }
 
-    fn asked<'a>(
-        &self,
-        kind: Kind,
-        target: &'a Target,
-        reference: Option<&'a Reference>,
-    ) -> Asked<'a> {
+    fn asked<'a>(&self, kind: Kind, ask: &'a Ask, reference: Option<&'a Reference>) -> Asked<'a> {
         Asked {
             kind,
-            target,
+            target: &ask.target,
             reference,
             family: Family::of(text(&self.parts.headers, header::USER_AGENT)),
+            own_login: matches!(ask.identity, Identity::Client(_)),
         }
     }
 }

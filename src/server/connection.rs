@@ -9,16 +9,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
 use super::corridor::Peer;
 use super::unhurried::Unhurried;
+use crate::access::Subject;
 
 /// Most bytes of a request's head: a `Range` of a thousand ranges fits. hyper takes 100 headers.
 const HEAD_BYTES_MAX: usize = 48 << 10;
@@ -28,8 +31,10 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// A connection as it was accepted.
 pub(super) enum Stream {
-    Tcp(TcpStream),
+    Plain(TcpStream),
+    Tls(TcpStream, Arc<rustls::ServerConfig>),
     Unix(UnixStream),
 }
 
@@ -45,10 +50,44 @@ impl Server {
         self.metrics.connections.inc();
         let leave = Leave(self.clone());
         match stream {
-            Stream::Tcp(stream) => self.speak_http1(stream, peer, stop).await,
+            Stream::Plain(stream) => self.speak_http1(stream, peer, stop).await,
+            Stream::Tls(stream, config) => self.speak_tls(stream, config, peer, stop).await,
             Stream::Unix(stream) => self.speak_http1(stream, peer, stop).await,
         }
         drop(leave);
+    }
+
+    async fn speak_tls(
+        self: Arc<Self>,
+        stream: TcpStream,
+        config: Arc<rustls::ServerConfig>,
+        mut peer: Peer,
+        stop: CancellationToken,
+    ) {
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        let stream = tokio::select! {
+            shaken = tokio::time::timeout(self.limits.header_timeout, handshake) => shaken,
+            () = stop.cancelled() => return,
+        };
+        let stream = match stream {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                self.metrics.handshakes_failed.inc();
+                tracing::debug!("a TLS handshake failed: {error}");
+                return;
+            }
+            Err(_) => {
+                self.metrics.handshakes_failed.inc();
+                tracing::debug!("a TLS handshake took too long");
+                return;
+            }
+        };
+        let (_, session) = stream.get_ref();
+        let shown = session.peer_certificates().and_then(<[_]>::first);
+        let subject = shown.and_then(|certificate| Subject::of_certificate(certificate));
+        peer.certificate = subject.map(Arc::new);
+        peer.secure = true;
+        self.speak_http1(stream, peer, stop).await;
     }
 
     async fn speak_http1<S>(self: Arc<Self>, stream: S, peer: Peer, stop: CancellationToken)
@@ -58,12 +97,9 @@ impl Server {
         let limits = self.limits;
         let io = TokioIo::new(Unhurried::new(stream, limits.send_timeout));
         let peer = Arc::new(peer);
-        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let service = service_fn(move |request: http::Request<Incoming>| {
             let (server, peer) = (self.clone(), peer.clone());
-            Box::pin(async move {
-                let (parts, _) = request.into_parts();
-                Ok::<_, Infallible>(server.walk(parts, &peer).await)
-            })
+            Box::pin(async move { Ok::<_, Infallible>(server.walk(request, &peer).await) })
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())

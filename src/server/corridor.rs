@@ -11,48 +11,63 @@ use futures_util::FutureExt;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Version};
+use hyper::body::Incoming;
 
 use super::body::Body;
+use super::challenge::{TOKEN_PATH, challenge};
 use super::front::Front;
 use super::query::parameter;
 use super::record::Record;
 use super::refusal::Refusal;
 use super::respond;
 use super::{Server, answer};
-use crate::access::{Arrival, Client};
+use crate::access::{Arrival, Client, Denied, Subject, Unidentified};
 use crate::metrics::{Kind, Outcome, PullStatus};
 use crate::oci::{ErrorCode, Name, Request};
 use crate::pull::Ask;
-use crate::upstream::Identity;
+use crate::upstream::{ClientLogin, Identity};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Peer {
     /// `None`: over a unix socket.
     pub(super) address: Option<IpAddr>,
+    /// Whether the connection is TLS.
+    pub(super) secure: bool,
+    pub(super) certificate: Option<Arc<Subject>>,
 }
 
 impl Server {
     /// Answers one request, whatever it is, and whatever happens inside.
-    pub(super) async fn walk(&self, parts: Parts, peer: &Peer) -> Response<Body> {
+    pub(super) async fn walk(
+        &self,
+        request: http::Request<Incoming>,
+        peer: &Peer,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
         let mut record = Record::begin(&parts, self.metrics.clone());
         let walk = Walk {
             server: self,
             front: self.front.load_full(),
             parts: &parts,
+            peer,
         };
-        let walked = AssertUnwindSafe(walk.answer(peer, &mut record)).catch_unwind();
+        let walked = AssertUnwindSafe(walk.answer(body, &mut record)).catch_unwind();
         let answered = walked.await.unwrap_or_else(|_| {
             self.metrics.panics.inc();
             Err(respond::panicked())
         });
-        let response = answered.unwrap_or_else(|refusal| {
+        let response = answered.unwrap_or_else(|mut refusal| {
             record.outcome = Outcome::Error;
             record.pull_status = record.pull_status.map(|_| refusal.pull_status());
+            if refusal.status == StatusCode::UNAUTHORIZED {
+                refusal.challenge = Some(challenge(&parts, walk.is_secure()));
+            }
             refusal.into_response(&record.id)
         });
         finish(response, &parts, record)
@@ -64,19 +79,26 @@ pub(super) struct Walk<'a> {
     pub(super) server: &'a Server,
     pub(super) front: Arc<Front>,
     pub(super) parts: &'a Parts,
+    pub(super) peer: &'a Peer,
 }
 
 impl Walk<'_> {
-    async fn answer(&self, peer: &Peer, record: &mut Record) -> Result<Response<Body>, Refusal> {
+    async fn answer(&self, body: Incoming, record: &mut Record) -> Result<Response<Body>, Refusal> {
         record.series = Some(self.front.no_registry.clone());
-        check_head(self.parts)?;
-        let client = self.front.access.identify(&self.arrival(peer));
-        record.client = Some(client.clone());
+        check_host(self.parts)?;
+        if self.parts.uri.path() == TOKEN_PATH {
+            return self.token(body).await;
+        }
+        check_method(self.parts)?;
+        let client = self.identify(record).await?;
         let request = Request::parse(self.parts.uri.path())
             .map_err(|error| respond::invalid_request(&error))?;
         match request {
             Request::Ping => {
                 record.kind = Some(Kind::Ping);
+                if self.front.access.wants_login(&client) {
+                    return Err(respond::unidentified(Unidentified::NoLogin));
+                }
                 record.outcome = Outcome::Hit;
                 Ok(answer::ping())
             }
@@ -108,11 +130,31 @@ impl Walk<'_> {
         }
     }
 
-    fn arrival(&self, peer: &Peer) -> Arrival<'_> {
-        Arrival {
-            peer: peer.address,
-            forwarded_for: text(&self.parts.headers, FORWARDED_FOR),
-        }
+    async fn identify(&self, record: &mut Record) -> Result<Client, Refusal> {
+        let headers = &self.parts.headers;
+        let forwarded_for = headers.get_all(FORWARDED_FOR).iter();
+        let arrival = Arrival {
+            peer: self.peer.address,
+            forwarded_for: forwarded_for
+                .filter_map(|line| line.to_str().ok())
+                .collect(),
+            certificate: self.peer.certificate.as_ref(),
+            authorization: text(headers, header::AUTHORIZATION),
+        };
+        let now = self.server.clock.now();
+        let identified = self.front.access.identify(&arrival, now).await;
+        let client = identified.map_err(|error| {
+            self.front.no_registry.client_refused();
+            respond::unidentified(error)
+        })?;
+        record.client = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Whether the client's own connection is TLS, which a proxy may have ended.
+    fn is_secure(&self) -> bool {
+        let by_proxy = || text(&self.parts.headers, FORWARDED_PROTO) == Some("https");
+        self.peer.secure || (self.front.access.trusts(self.peer.address) && by_proxy())
     }
 
     /// From a name to a repository that this client may pull.
@@ -124,14 +166,22 @@ impl Walk<'_> {
         let series = self.front.series(&target.registry);
         record.series = Some(series.clone());
         record.target = Some(target.clone());
-        self.front
-            .access
-            .permits(client, &target)
-            .map_err(|error| {
-                series.client_refused();
-                respond::denied(&error, &target)
-            })?;
-        let identity = Identity::Stored;
+        let access = &self.front.access;
+        access.permits(client, &target).map_err(|error| {
+            match error {
+                Denied::NotServed | Denied::NoRule => series.client_refused(),
+                // Nothing was refused yet: the client is asked who it is.
+                Denied::NeedsUser | Denied::NeedsLogin => record.pull_status = None,
+            }
+            respond::denied(error, &target)
+        })?;
+        let identity = match access.login_for(client, &target) {
+            Some(login) => Identity::Client(ClientLogin {
+                username: login.username.clone(),
+                secret: login.secret.clone(),
+            }),
+            None => Identity::Stored,
+        };
         Ok(Ask { target, identity })
     }
 
@@ -140,8 +190,7 @@ impl Walk<'_> {
     }
 }
 
-/// What has to be right before anybody asks what the request wants.
-fn check_head(parts: &Parts) -> Result<(), Refusal> {
+fn check_host(parts: &Parts) -> Result<(), Refusal> {
     let hosts = parts.headers.get_all(header::HOST).iter().count();
     let needs_host = parts.version == Version::HTTP_11 && parts.uri.authority().is_none();
     // RFC 9112, 3.2: exactly one Host, also where the target is an absolute URI.
@@ -153,6 +202,10 @@ fn check_head(parts: &Parts) -> Result<(), Refusal> {
         )
         .then_close());
     }
+    Ok(())
+}
+
+fn check_method(parts: &Parts) -> Result<(), Refusal> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -163,7 +216,7 @@ fn check_head(parts: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn host(parts: &Parts) -> Option<&str> {
+pub(super) fn host(parts: &Parts) -> Option<&str> {
     let of_uri = parts.uri.authority().map(|authority| authority.as_str());
     of_uri.or_else(|| text(&parts.headers, header::HOST))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::metrics::{Metrics, RegistryMetrics};
-use crate::access::Access;
+use crate::access::{Access, InvalidPasswords, Keys};
 use crate::config::Config;
 use crate::oci::RegistryName;
 use crate::route::Routes;
@@ -17,16 +17,20 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(config: &Config, metrics: &Metrics) -> Front {
+    pub(super) fn new(
+        config: &Config,
+        keys: Keys,
+        metrics: &Metrics,
+    ) -> Result<Front, InvalidPasswords> {
         let names = config.registries.iter().map(|registry| &registry.name);
-        Front {
+        Ok(Front {
             routes: Routes::new(config),
-            access: Access::new(config),
+            access: Access::new(config, keys)?,
             series: names
                 .map(|name| (name.clone(), metrics.of(name.as_str())))
                 .collect(),
             no_registry: metrics.of_no_registry(),
-        }
+        })
     }
 
     pub(super) fn series(&self, registry: &RegistryName) -> Arc<RegistryMetrics> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,8 @@ pub enum BindError {
 impl Listener {
     pub fn bind(address: &Listen) -> Result<Listener, BindError> {
         let bound = match address {
-            Listen::Tcp(address) => bind_tcp(*address),
+            Listen::Tcp(ip) => bind_tcp(*ip, Listen::Tcp),
+            Listen::Plain(ip) => bind_tcp(*ip, Listen::Plain),
             Listen::Unix(path) => bind_unix(path),
         };
         bound.map_err(|source| BindError::of(address.clone(), source))
@@ -81,6 +83,14 @@ impl Listener {
         self.socket
     }
 
+    /// Whether this address speaks TLS where a certificate is configured.
+    fn speaks_tls(&self) -> bool {
+        match self.address {
+            Listen::Tcp(_) => true,
+            Listen::Plain(_) | Listen::Unix(_) => false,
+        }
+    }
+
     pub(super) async fn accept_until(
         self,
         server: Arc<Server>,
@@ -90,7 +100,7 @@ impl Listener {
     ) {
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept() => accepted,
+                accepted = self.accept(&server.tls) => accepted,
                 () = stop.cancelled() => return,
             };
             let (stream, peer) = match accepted {
@@ -118,13 +128,23 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    async fn accept(
+        &self,
+        tls: &ArcSwapOption<rustls::ServerConfig>,
+    ) -> io::Result<(Stream, Peer)> {
         match &self.socket {
             Bound::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 let address = Some(address.ip().to_canonical());
-                Ok((Stream::Tcp(stream), Peer { address }))
+                let peer = Peer {
+                    address,
+                    ..Peer::default()
+                };
+                match tls.load_full().filter(|_| self.speaks_tls()) {
+                    Some(config) => Ok((Stream::Tls(stream, config), peer)),
+                    None => Ok((Stream::Plain(stream), peer)),
+                }
             }
             Bound::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -134,7 +154,7 @@ impl Listener {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+fn bind_tcp(address: SocketAddr, kind: fn(SocketAddr) -> Listen) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if let IpAddr::V6(ip) = address.ip() {
@@ -145,7 +165,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
-    let address = Listen::Tcp(listener.local_addr()?);
+    let address = kind(listener.local_addr()?);
     Ok(Listener {
         socket: Bound::Tcp(listener),
         address,

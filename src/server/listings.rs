@@ -3,15 +3,13 @@
 //! A link to the next page leads back the way the client came: the same path, and the same `ns`.
 //! Source: OCI Distribution Specification 1.1, "Content discovery".
 
-use std::fmt::Write;
-
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
 
 use super::answer::tell;
 use super::body::Body;
-use super::query::parameter;
+use super::query::{encode, parameter};
 use super::refusal::{JSON, Refusal};
 use crate::oci::{ErrorCode, Target};
 use crate::pull::Answer;
@@ -159,17 +157,6 @@ fn link(response: &mut Response<Body>, parts: &Parts, cursors: &[(&str, Option<&
     let value = HeaderValue::from_str(&format!("<{target}>; rel=\"next\""));
     let value = value.expect("a path as it came and an encoded query are a header value");
     response.headers_mut().insert(header::LINK, value);
-}
-
-/// Everything but what RFC 3986 calls unreserved is percent-encoded.
-fn encode(to: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            to.push(byte.into());
-        } else {
-            write!(to, "%{byte:02X}").expect("a String takes any text");
-        }
-    }
 }
 
 #[cfg(test)]

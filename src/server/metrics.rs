@@ -22,6 +22,7 @@ pub struct Metrics {
     auth_failures: IntCounterVec,
     pub(super) connections: IntGauge,
     pub(super) connections_refused: IntCounter,
+    pub(super) handshakes_failed: IntCounter,
     pub(super) bodies_cut: IntCounter,
     pub(super) panics: IntCounter,
 }
@@ -70,6 +71,11 @@ impl Metrics {
                 registry,
                 "weir_client_connections_refused_total",
                 "Connections closed at once because there were too many.",
+            ),
+            handshakes_failed: metrics::counter(
+                registry,
+                "weir_client_tls_failures_total",
+                "TLS handshakes of clients that failed or took too long.",
             ),
             bodies_cut: metrics::counter(
                 registry,

@@ -7,6 +7,7 @@ mod answer;
 mod asking;
 mod body;
 mod buffers;
+mod challenge;
 mod conditions;
 mod connection;
 mod corridor;
@@ -14,8 +15,10 @@ mod family;
 mod front;
 mod listener;
 mod listings;
+mod mapping;
 mod metrics;
 mod multipart;
+mod outlet;
 mod query;
 mod range;
 mod record;
@@ -23,16 +26,20 @@ mod refusal;
 mod request_id;
 mod respond;
 mod send;
+mod tls;
+mod token;
 mod unhurried;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::{InvalidPasswords, Keys};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::pull::Pull;
 use buffers::Buffers;
@@ -40,11 +47,16 @@ use front::Front;
 
 pub use listener::{BindError, Bound, Listener, SocketFile};
 pub use metrics::Metrics;
+pub use tls::InvalidTls;
 
 /// Serves clients. Used as `Arc<Server>`.
 pub struct Server {
     front: ArcSwap<Front>,
+    /// What the TLS addresses show; `None`: every address is plain HTTP.
+    tls: ArcSwapOption<rustls::ServerConfig>,
+    keys: Keys,
     pull: Arc<Pull>,
+    clock: Clock,
     metrics: Arc<Metrics>,
     buffers: Arc<Buffers>,
     limits: Limits,
@@ -59,11 +71,36 @@ struct Limits {
     send_timeout: Duration,
 }
 
+/// Why a configuration can't be served: a file that it names is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Unservable {
+    #[error("access.htpasswd: {0}")]
+    Passwords(#[from] InvalidPasswords),
+    #[error("server.tls: {0}")]
+    Tls(#[from] InvalidTls),
+}
+
+/// A changed configuration, read and found good, that waits to be taken up.
+pub struct Prepared {
+    front: Front,
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
 impl Server {
-    pub fn new(config: &Config, pull: Arc<Pull>, metrics: Metrics) -> Arc<Server> {
-        Arc::new(Server {
-            front: ArcSwap::from_pointee(Front::new(config, &metrics)),
+    pub fn new(
+        config: &Config,
+        pull: Arc<Pull>,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Result<Arc<Server>, Unservable> {
+        let keys = Keys::generate();
+        let Prepared { front, tls } = prepare(config, &keys, &metrics)?;
+        Ok(Arc::new(Server {
+            front: ArcSwap::from_pointee(front),
+            tls: ArcSwapOption::new(tls),
+            keys,
             pull,
+            clock,
             metrics: Arc::new(metrics),
             buffers: Arc::default(),
             limits: Limits {
@@ -71,14 +108,22 @@ impl Server {
                 send_timeout: config.server.send_timeout,
             },
             connections: Arc::new(Semaphore::new(config.server.connections_max)),
-        })
+        }))
     }
 
-    /// Takes up changed routes and rules. Requests under way go on by the ones they began with;
-    /// listeners and limits stay as they are.
-    pub fn reload(&self, config: &Config) {
-        self.front
-            .store(Arc::new(Front::new(config, &self.metrics)));
+    /// Reads what a changed configuration names, and changes nothing.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, Unservable> {
+        prepare(config, &self.keys, &self.metrics)
+    }
+
+    /// Takes up changed routes, rules and certificates. Requests and connections under way go on by
+    /// what they began with; listeners and limits stay as they are.
+    pub fn reload(&self, prepared: Prepared) {
+        self.front.store(Arc::new(prepared.front));
+        // An address that speaks TLS goes on speaking it: that it no longer should needs a restart.
+        if self.tls.load().is_some() && prepared.tls.is_some() {
+            self.tls.store(prepared.tls);
+        }
     }
 
     /// Accepts and answers until `stop`, then lets the requests under way finish, at the longest
@@ -98,4 +143,10 @@ impl Server {
         connections.close();
         connections.wait().await;
     }
+}
+
+fn prepare(config: &Config, keys: &Keys, metrics: &Metrics) -> Result<Prepared, Unservable> {
+    let tls = config.server.tls.as_ref().map(tls::read).transpose()?;
+    let front = Front::new(config, keys.clone(), metrics)?;
+    Ok(Prepared { front, tls })
 }

@@ -1,6 +1,7 @@
 //! The query of a URL: the few parameters that the specification knows.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 /// The first value of `name`, with its percent-encoding undone; as it stands where that is broken,
 /// so that it counts as given and means nothing.
@@ -30,6 +31,17 @@ fn decode(value: &str) -> Option<Cow<'_, str>> {
         });
     }
     String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+/// Everything but what RFC 3986 calls unreserved is percent-encoded.
+pub(super) fn encode(to: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            to.push(byte.into());
+        } else {
+            write!(to, "%{byte:02X}").expect("a String takes any text");
+        }
+    }
 }
 
 #[cfg(test)]

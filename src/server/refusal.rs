@@ -21,6 +21,8 @@ pub(super) struct Refusal {
     pub(super) retry_after: Option<Duration>,
     /// Of a range that lies outside: how long the content is.
     pub(super) length: Option<u64>,
+    /// How to say who one is.
+    pub(super) challenge: Option<HeaderValue>,
     /// How the connection goes on.
     pub(super) then: Then,
 }
@@ -40,6 +42,7 @@ impl Refusal {
             message: message.into(),
             retry_after: None,
             length: None,
+            challenge: None,
             then: Then::KeepOpen,
         }
     }
@@ -82,6 +85,9 @@ impl Refusal {
         headers.insert(header::CONTENT_LENGTH, length);
         if let Some(after) = self.retry_after {
             headers.insert(header::RETRY_AFTER, whole_seconds(after).into());
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(length) = self.length {
             let range = HeaderValue::from_str(&format!("bytes */{length}"));

@@ -10,12 +10,12 @@ use http::StatusCode;
 
 use super::family::Family;
 use super::refusal::Refusal;
-use crate::access::Denied;
+use crate::access::{Denied, Unidentified};
 use crate::metrics::Kind;
 use crate::oci::{ErrorCode, InvalidRequest, Reference, RegistryName, Target};
 use crate::pull;
 use crate::route::Unrouted;
-use crate::upstream::{self, Away, ErrorKind, Limit, Tls, Wrong};
+use crate::upstream::{self, Away, ErrorKind, Tls, Wrong};
 
 /// What an upstream's 429 without `Retry-After` is taken for.
 const RATE_LIMIT_RETRY: Duration = Duration::from_secs(60);
@@ -28,6 +28,8 @@ pub(super) struct Asked<'a> {
     pub(super) target: &'a Target,
     pub(super) reference: Option<&'a Reference>,
     pub(super) family: Family,
+    /// Whether the upstream saw the client's own login and not weir's credentials.
+    pub(super) own_login: bool,
 }
 
 pub(super) fn invalid_request(error: &InvalidRequest) -> Refusal {
@@ -54,13 +56,28 @@ pub(super) fn unrouted(error: &Unrouted) -> Refusal {
     Refusal::new(status, code, error.to_string())
 }
 
-pub(super) fn denied(error: &Denied, target: &Target) -> Refusal {
-    let message = format!("{target}: {error}");
-    match error {
-        Denied::NotServed | Denied::NoRule => {
-            Refusal::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+pub(super) fn unidentified(error: Unidentified) -> Refusal {
+    let (status, code) = match error {
+        Unidentified::WrongLogin | Unidentified::WrongToken | Unidentified::NoLogin => {
+            (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized)
         }
+        Unidentified::Crowded => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
+    };
+    let refusal = Refusal::new(status, code, error.to_string());
+    match error {
+        Unidentified::Crowded => refusal.retry_after(BUSY_RETRY),
+        Unidentified::WrongLogin | Unidentified::WrongToken | Unidentified::NoLogin => refusal,
     }
+}
+
+pub(super) fn denied(error: Denied, target: &Target) -> Refusal {
+    let (status, code) = match error {
+        Denied::NotServed | Denied::NoRule => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        Denied::NeedsUser | Denied::NeedsLogin => {
+            (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized)
+        }
+    };
+    Refusal::new(status, code, format!("{target}: {error}"))
 }
 
 pub(super) fn pull_failed(error: &pull::Error, asked: &Asked<'_>) -> Refusal {
@@ -112,79 +129,66 @@ pub(super) fn panicked() -> Refusal {
 }
 
 fn upstream_failed(error: &upstream::Error, asked: &Asked<'_>) -> Refusal {
-    if asked.kind == Kind::Blob {
-        return blob_failed(error, asked);
+    if let (ErrorKind::Refused { status, .. }, true) = (&error.kind, asked.own_login) {
+        let Target {
+            registry,
+            repository,
+        } = asked.target;
+        let message = format!("{registry} refuses {repository} to your login (status {status})");
+        return Refusal::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message);
     }
-    let registry = &error.registry;
+    let message = story(error, asked);
+    if asked.kind == Kind::Blob {
+        return blob_failed(error, message);
+    }
     match &error.kind {
         ErrorKind::NotFound => {
-            let message = format!("{}{}", missing(asked), hint(asked));
+            let message = format!("{message}{}", hint(asked));
             Refusal::new(StatusCode::NOT_FOUND, unknown(asked.kind), message)
         }
-        ErrorKind::Refused {
-            credential, status, ..
-        } => Refusal::new(
-            StatusCode::BAD_GATEWAY,
-            ErrorCode::Unauthorized,
-            refused(registry, credential, *status, asked.target),
-        ),
+        ErrorKind::Refused { .. } => {
+            Refusal::new(StatusCode::BAD_GATEWAY, ErrorCode::Unauthorized, message)
+        }
         ErrorKind::RateLimited { retry_after, .. } => {
             let after = retry_after.unwrap_or(RATE_LIMIT_RETRY);
-            rate_limited(error.to_string(), after, asked)
+            rate_limited(message, after, asked)
         }
-        ErrorKind::Away(away) => Refusal::new(
-            away_status(away),
-            ErrorCode::Unavailable,
-            format!("{registry} gives no answer: {}", trouble(away)),
-        ),
-        ErrorKind::Wrong(wrong) => Refusal::new(
-            StatusCode::BAD_GATEWAY,
-            ErrorCode::Unavailable,
-            format!(
-                "{registry} sent what weir must not pass on: {}",
-                fault(wrong)
-            ),
-        ),
+        ErrorKind::Away(away) => Refusal::new(away_status(away), ErrorCode::Unavailable, message),
+        ErrorKind::Wrong(_) => {
+            Refusal::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message)
+        }
     }
 }
 
 /// Whatever the reason, a blob that can't be had is a 404. The retries were made inside; docker
 /// would repeat a 5xx for a minute, and goes elsewhere at once on a 404.
-fn blob_failed(error: &upstream::Error, asked: &Asked<'_>) -> Refusal {
-    let registry = &error.registry;
-    let why = match &error.kind {
-        ErrorKind::NotFound => missing(asked),
-        ErrorKind::Refused {
-            credential, status, ..
-        } => refused(registry, credential, *status, asked.target),
-        ErrorKind::RateLimited {
-            limit: Limit::Quota,
-            ..
-        } => {
-            format!("{registry}: the pull quota is used up")
-        }
-        ErrorKind::RateLimited {
-            limit: Limit::Abuse,
-            ..
-        } => {
-            format!("{registry}: too many requests in a short time")
-        }
-        ErrorKind::Away(away) => format!("{registry} gives no answer: {}", trouble(away)),
-        ErrorKind::Wrong(wrong) => {
-            format!(
-                "{registry} sent what weir must not pass on: {}",
-                fault(wrong)
-            )
-        }
-    };
+fn blob_failed(error: &upstream::Error, message: String) -> Refusal {
     let message = match &error.kind {
-        ErrorKind::NotFound => why,
+        ErrorKind::NotFound => message,
         ErrorKind::Refused { .. }
         | ErrorKind::RateLimited { .. }
         | ErrorKind::Away(_)
-        | ErrorKind::Wrong(_) => format!("the blob is not in the cache, and {why}"),
+        | ErrorKind::Wrong(_) => format!("the blob is not in the cache, and {message}"),
     };
     Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, message)
+}
+
+/// What happened at which upstream. The log has the rest.
+fn story(error: &upstream::Error, asked: &Asked<'_>) -> String {
+    match &error.kind {
+        ErrorKind::NotFound => missing(asked),
+        ErrorKind::Refused {
+            credential, status, ..
+        } => refused(&error.registry, credential, *status, asked.target),
+        // What a registry says about its quota is meant for whoever pulls.
+        ErrorKind::RateLimited { .. } => error.to_string(),
+        ErrorKind::Away(away) => format!("{} gives no answer: {}", place(error), trouble(away)),
+        ErrorKind::Wrong(wrong) => format!(
+            "{} sent what weir must not pass on: {}",
+            place(error),
+            fault(wrong)
+        ),
+    }
 }
 
 /// SPEC 4.3: some clients sit half a minute on a 429 and turn elsewhere at once on a 503.
@@ -231,14 +235,22 @@ fn refused(registry: &RegistryName, credential: &str, status: u16, target: &Targ
     let repository = &target.repository;
     if credential == upstream::ANONYMOUS {
         format!(
-            "{registry} refuses {repository} without a credential (status {status}): it does not \
-             exist or is private; configure a credential for it in weir"
+            "{registry} refuses {repository} to anonymous clients (status {status}): it does not exist \
+             or is private; configure a credential for it in weir"
         )
     } else {
         format!(
             "{registry} refuses {repository} to weir's credential {credential} (status {status}): \
              renew it, or give it the right to pull this repository"
         )
+    }
+}
+
+/// `docker.io at https://registry-1.docker.io`
+fn place(error: &upstream::Error) -> String {
+    match &error.endpoint {
+        Some(endpoint) => format!("{} at {endpoint}", error.registry),
+        None => error.registry.to_string(),
     }
 }
 
@@ -275,7 +287,7 @@ fn trouble(away: &Away) -> &'static str {
         Away::Proxy { .. } => "the proxy in between does not let weir through",
         Away::Protocol { .. } => "what it says is no HTTP of a registry",
         Away::Status { .. } => "it reports an error of its own",
-        Away::BreakerOpen { .. } => "it failed repeatedly and is left alone for a moment",
+        Away::BreakerOpen { .. } => "it failed repeatedly, and its breaker is open for a moment",
         Away::Credential { .. } => "weir's credential for it cannot be had",
         Away::TokenService { .. } => "it names a token service that weir must not trust",
     }

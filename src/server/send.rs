@@ -3,16 +3,13 @@
 //! A body ends either with every byte that its headers promise or with an error, which cuts the
 //! connection: a client never takes a part for the whole.
 
-use std::io::IoSliceMut;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::buffers::{Buffer, Buffers};
+use super::outlet::Outlet;
 use crate::pull::{self, Blob, Piece, Reader};
 
 /// One stretch of a body.
@@ -37,20 +34,20 @@ pub(super) enum Cut {
 /// All of a blob, whose length need not be known.
 pub(super) fn whole(
     blob: Blob,
-    buffers: Arc<Buffers>,
+    outlet: Outlet,
 ) -> impl Stream<Item = Result<Bytes, Cut>> + Send + 'static {
     let owed = blob.length().unwrap_or(0);
     let reader = Some(blob.into_reader());
-    stream(Sending::new(None, reader, owed, Vec::new(), buffers))
+    stream(Sending::new(None, reader, owed, Vec::new(), outlet))
 }
 
 /// The bytes of `stretches`, one after the other, of a blob that has ranges.
 pub(super) fn stretches(
     blob: Blob,
     stretches: Vec<Stretch>,
-    buffers: Arc<Buffers>,
+    outlet: Outlet,
 ) -> impl Stream<Item = Result<Bytes, Cut>> + Send + 'static {
-    stream(Sending::new(Some(blob), None, 0, stretches, buffers))
+    stream(Sending::new(Some(blob), None, 0, stretches, outlet))
 }
 
 fn stream(sending: Sending) -> impl Stream<Item = Result<Bytes, Cut>> + Send + 'static {
@@ -68,9 +65,7 @@ struct Sending {
     /// Bytes of the current stretch that are still to come, where that is known.
     owed: u64,
     window: Option<Window>,
-    buffers: Arc<Buffers>,
-    /// Whether the file system can say "not in memory" instead of waiting for the disk.
-    reads_cached_pages: bool,
+    outlet: Outlet,
 }
 
 /// The part of a file that can be read now.
@@ -86,7 +81,7 @@ impl Sending {
         reader: Option<Reader>,
         owed: u64,
         stretches: Vec<Stretch>,
-        buffers: Arc<Buffers>,
+        outlet: Outlet,
     ) -> Sending {
         Sending {
             blob,
@@ -94,8 +89,7 @@ impl Sending {
             reader,
             owed,
             window: None,
-            buffers,
-            reads_cached_pages: true,
+            outlet,
         }
     }
 
@@ -155,53 +149,21 @@ impl Sending {
 
     /// Reads the beginning of `window` and leaves the rest of it for the next time.
     async fn read(&mut self, window: Window) -> Result<Bytes, Cut> {
-        let mut buffer = self.buffers.take(window.length);
-        let filled = match self.read_cached(&window, &mut buffer)? {
-            Some(filled) => filled,
-            None => {
-                let file = window.file.clone();
-                let (offset, limit) = (window.offset, window.length);
-                let read = tokio::task::spawn_blocking(move || {
-                    let filled = file.read_at(buffer.space(limit), offset);
-                    (buffer, filled)
-                });
-                let (cold, filled) = read.await.map_err(|stopped| Cut::Read(stopped.into()))?;
-                buffer = cold;
-                filled.map_err(Cut::Read)?
-            }
-        };
-        if filled == 0 {
+        let Window {
+            file,
+            offset,
+            length,
+        } = window;
+        let taken = self.outlet.take(&file, offset, length).await;
+        let bytes = taken.map_err(Cut::Read)?;
+        if bytes.is_empty() {
             return Err(Cut::Short);
         }
-        buffer.set_filled(filled);
         self.window = Some(Window {
-            offset: window.offset + filled as u64,
-            length: window.length - filled as u64,
-            ..window
+            file,
+            offset: offset + bytes.len() as u64,
+            length: length - bytes.len() as u64,
         });
-        Ok(Bytes::from_owner(buffer))
-    }
-
-    /// Reads what is in the page cache, without a thread of its own for what takes microseconds.
-    /// `None`: the disk has to be waited for, which no async worker does.
-    fn read_cached(&mut self, window: &Window, buffer: &mut Buffer) -> Result<Option<usize>, Cut> {
-        if !self.reads_cached_pages {
-            return Ok(None);
-        }
-        let mut space = [IoSliceMut::new(buffer.space(window.length))];
-        match preadv2(
-            &window.file,
-            &mut space,
-            window.offset,
-            ReadWriteFlags::NOWAIT,
-        ) {
-            Ok(filled) => Ok(Some(filled)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                self.reads_cached_pages = false;
-                Ok(None)
-            }
-            Err(error) => Err(Cut::Read(error.into())),
-        }
+        Ok(bytes)
     }
 }

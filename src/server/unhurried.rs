@@ -1,4 +1,5 @@
-//! A connection whose client may be slow, but must take something now and then.
+//! A connection whose client may be slow, but must take something now and then, or fast, but must
+//! let others have their turn.
 //!
 //! A client that takes no byte for `send_timeout` while there is something to send is let go. The
 //! time a client takes to ask is the business of the HTTP layer.
@@ -11,12 +12,18 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+/// What a client is sent before others get their turn. A client on the same machine takes bytes as
+/// fast as they come and would keep the worker for as long as its blob is.
+const TURN_BYTES: usize = 4 << 20;
+
 pub(super) struct Unhurried<S> {
     stream: S,
     send_timeout: Duration,
     /// Runs while the client takes nothing. Made once, when it is first needed.
     patience: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    /// Sent since somebody else had a turn.
+    turn_bytes: usize,
 }
 
 impl<S> Unhurried<S> {
@@ -26,7 +33,29 @@ impl<S> Unhurried<S> {
             send_timeout,
             patience: None,
             waiting: false,
+            turn_bytes: 0,
         }
+    }
+
+    /// Whether this connection has had its turn; it is called again at once when others had theirs.
+    fn gives_way(&mut self, cx: &mut Context<'_>) -> bool {
+        let over = self.turn_bytes >= TURN_BYTES;
+        if over {
+            self.turn_bytes = 0;
+            cx.waker().wake_by_ref();
+        }
+        over
+    }
+
+    fn judge_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.turn_bytes += bytes;
+        }
+        self.judge(cx, written)
     }
 
     fn judge<T>(
@@ -38,6 +67,7 @@ impl<S> Unhurried<S> {
             self.waiting = false;
             return written;
         }
+        self.turn_bytes = 0;
         let patience = self
             .patience
             .get_or_insert_with(|| Box::pin(sleep(self.send_timeout)));
@@ -68,8 +98,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unhurried<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.gives_way(cx) {
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.judge(cx, written)
+        self.judge_write(cx, written)
     }
 
     fn poll_write_vectored(
@@ -77,8 +110,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unhurried<S> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.gives_way(cx) {
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
-        self.judge(cx, written)
+        self.judge_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -101,6 +137,29 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_takes_everything_at_once_leaves_others_their_turn() {
+        let mut near = Unhurried::new(tokio::io::sink(), Duration::from_secs(30));
+        let turns = std::cell::Cell::new(0);
+        let sending = async {
+            for _ in 0..4 {
+                near.write_all(&vec![7; TURN_BYTES]).await.unwrap();
+            }
+        };
+        let other = async {
+            loop {
+                turns.set(turns.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = sending => {}
+            () = other => {}
+        }
+        assert_eq!(turns.get(), 3);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_let_go_and_a_slow_one_is_not() {

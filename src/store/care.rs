@@ -1,23 +1,23 @@
-//! What the caretaker does with the store: loading, making room, pins, removal, lists.
+//! What the upkeep does with the store: loading, making room, sweeping, mending the index.
 //!
-//! Everything here may wait for the disk, except where it says so; it is for blocking threads.
+//! Everything here may wait for the disk; it is for blocking threads.
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
-use crate::config;
 use crate::oci::Digest;
 
+use super::Store;
 use super::layout::Layout;
 use super::metrics::Reason;
 use super::order::Record;
-use super::shared::{Limits, seconds};
-use super::{Error, Store};
+use super::shared::seconds;
 
 /// Entries that are loaded between two looks at the lock.
 const LOAD_AT_ONCE: usize = 1024;
@@ -25,8 +25,9 @@ const LOAD_AT_ONCE: usize = 1024;
 const PAGE: u32 = 4096;
 /// Given up when the disk is full, so that the index can be opened again.
 const RESERVE_BYTES: u64 = 4 << 20;
-/// Files that are kept in quarantine; the oldest go.
-const QUARANTINED_MAX: usize = 32;
+/// What is kept of files that were moved aside; the oldest go.
+const ASIDE_FILES_MAX: usize = 32;
+const ASIDE_BYTES_MAX: u64 = 1 << 30;
 
 /// What somebody may ask the upkeep for, out of turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,51 +58,6 @@ impl Chores {
     }
 }
 
-/// How full the cache is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stats {
-    /// Everything stored is counted; before that, what was met since the start.
-    pub complete: bool,
-    pub bytes: u64,
-    pub objects: usize,
-    pub pinned_bytes: u64,
-    /// What the content that is being fetched will take.
-    pub claimed_bytes: u64,
-    pub max_size: u64,
-    pub min_free: u64,
-    /// Of the file system, where it tells.
-    pub free: Option<u64>,
-}
-
-/// Stored content in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub digest: Digest,
-    /// In bytes.
-    pub size: u64,
-    /// Exact to a second.
-    pub last_use: Timestamp,
-    pub pinned: bool,
-}
-
-/// A part of the list of everything, in no particular order.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    pub entries: Vec<Entry>,
-    /// Where the next page begins.
-    pub next: Option<u32>,
-}
-
-/// What became of content that was to be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removed {
-    /// So many bytes went.
-    Gone(u64),
-    Absent,
-    /// Pinned content stays until it is unpinned.
-    Pinned,
-}
-
 /// What a sweep found in `staging/`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -115,6 +71,7 @@ impl Store {
     /// evicted. `go_on` is asked now and then.
     pub fn load(&self, go_on: &dyn Fn() -> bool) {
         let shared = &self.shared;
+        shared.number();
         for digest in shared.index.pins() {
             shared.order().pin(&digest);
         }
@@ -150,7 +107,7 @@ impl Store {
     pub fn make_room(&self, go_on: &dyn Fn() -> bool) {
         let shared = &self.shared;
         let limits = shared.limits();
-        let bytes = shared.totals().bytes + shared.claims.bytes();
+        let bytes = shared.taken();
         if bytes > limits.high_water() {
             shared.evict(bytes - limits.low_water(), Reason::Size, go_on);
         }
@@ -162,6 +119,9 @@ impl Store {
             .free
             .set(i64::try_from(free).unwrap_or(i64::MAX));
         if free < limits.min_free {
+            if let Err(error) = self.sweep_aside(0, 0) {
+                tracing::warn!(%error, "the quarantine stays");
+            }
             let margin = limits.max_size - limits.high_water();
             let wanted = limits.min_free - free + margin.min(limits.min_free);
             shared.evict(wanted, Reason::Free, go_on);
@@ -194,21 +154,6 @@ impl Store {
         }
     }
 
-    /// Removes content, also while it is read: who reads it reads on. Its tags stay; a pull fetches
-    /// it again.
-    pub fn remove(&self, digest: &Digest) -> Result<Removed, Error> {
-        if self.shared.order().is_pinned(digest) {
-            return Ok(Removed::Pinned);
-        }
-        let Some((_, length)) = self.shared.open(digest)? else {
-            self.shared.forget(digest);
-            return Ok(Removed::Absent);
-        };
-        self.shared.forget(digest);
-        self.shared.discard(digest, length, Reason::Asked)?;
-        Ok(Removed::Gone(length))
-    }
-
     fn discard(&self, digest: &Digest, reason: Reason) {
         let Some(size) = self.shared.forget(digest) else {
             return;
@@ -216,56 +161,6 @@ impl Store {
         if let Err(error) = self.shared.discard(digest, size, reason) {
             tracing::error!(%error, "content that was to go stays");
         }
-    }
-
-    /// From now on this content is never evicted, whether it is stored already or comes later.
-    pub fn pin(&self, digest: &Digest) {
-        self.shared.order().pin(digest);
-        self.shared.index.set_pin(digest, true);
-    }
-
-    /// `false` when it was not pinned.
-    pub fn unpin(&self, digest: &Digest) -> bool {
-        let was = self.shared.order().unpin(digest);
-        self.shared.index.set_pin(digest, false);
-        was
-    }
-
-    /// Quick enough for an async worker.
-    pub fn stats(&self) -> Stats {
-        let totals = self.shared.totals();
-        let limits = self.shared.limits();
-        Stats {
-            complete: self.shared.loaded.load(Ordering::Acquire),
-            bytes: totals.bytes,
-            objects: totals.objects,
-            pinned_bytes: totals.pinned_bytes,
-            claimed_bytes: self.shared.claims.bytes(),
-            max_size: limits.max_size,
-            min_free: limits.min_free,
-            free: self.shared.space.free().ok(),
-        }
-    }
-
-    /// A page of everything that is stored; begin at 0. Quick enough for an async worker.
-    pub fn list(&self, from: u32) -> Page {
-        let order = self.shared.order();
-        let (records, next) = order.page(from, PAGE);
-        let entries = records.into_iter().map(|record| Entry {
-            digest: record.digest,
-            size: record.size,
-            last_use: Timestamp(u64::from(record.last_use) * 1000),
-            pinned: order.is_pinned(&record.digest),
-        });
-        Page {
-            entries: entries.collect(),
-            next,
-        }
-    }
-
-    /// Takes other limits. The directory stays as it is.
-    pub fn set_limits(&self, config: &config::Cache) {
-        self.shared.set_limits(Limits::from(config));
     }
 
     /// Opens the index again where it has failed, and writes to it all that memory knows.
@@ -301,7 +196,13 @@ impl Store {
     /// Sets room aside that can be given up on a full disk.
     fn keep_reserve(&self) {
         let path = self.shared.layout.reserve();
-        let has_room = |free| free > self.shared.limits().min_free.max(16 * RESERVE_BYTES);
+        let has_room = |free| {
+            free > self
+                .shared
+                .limits()
+                .min_free
+                .saturating_add(2 * RESERVE_BYTES)
+        };
         if path.exists() || !self.shared.space.free_now().is_ok_and(has_room) {
             return;
         }
@@ -315,17 +216,34 @@ impl Store {
         }
     }
 
+    /// Forgets facts about content that is not stored, when they are older than `keep_for`.
+    pub fn prune_index(&self, keep_for: Duration, go_on: &dyn Fn() -> bool) {
+        let shared = &self.shared;
+        let oldest = shared
+            .clock
+            .now()
+            .0
+            .saturating_sub(keep_for.as_millis() as u64);
+        let is_stored = |digest: &Digest| shared.order().size(digest).is_some();
+        shared.index.prune(Timestamp(oldest), &is_stored, go_on);
+    }
+
+    /// Whether [`Store::tell_index`] has something to do. Quick.
+    pub fn has_news(&self) -> bool {
+        self.shared.order().has_changes() || self.shared.index.is_unflushed()
+    }
+
     /// Writes to the index what only memory knows.
     pub fn tell_index(&self) {
         self.shared.tell_index();
     }
 
     /// Removes staged files that an earlier process left and nobody took up again within `keep_for`,
-    /// and all but the latest files in quarantine.
+    /// and all but the latest of what was moved aside.
     pub fn sweep(&self, keep_for: Duration) -> io::Result<Swept> {
         let shared = &self.shared;
         let now = shared.clock.now();
-        let mut swept = Swept::default();
+        let (mut swept, mut left_bytes) = (Swept::default(), 0);
         for entry in fs::read_dir(shared.layout.staging())? {
             let entry = entry?;
             let name = entry.file_name();
@@ -341,28 +259,51 @@ impl Store {
             if left && age > keep_for && fs::remove_file(entry.path()).is_ok() {
                 tracing::info!(path = %entry.path().display(), "a stale staged file is removed");
                 swept.removed += 1;
-            } else {
-                swept.files += 1;
-                swept.bytes += metadata.len();
+                continue;
+            }
+            swept.files += 1;
+            swept.bytes += metadata.len();
+            if left {
+                left_bytes += metadata.len();
             }
         }
+        shared.left_bytes.store(left_bytes, Ordering::Relaxed);
         let gauge = &shared.metrics.staged_bytes;
         gauge.set(i64::try_from(swept.bytes).unwrap_or(i64::MAX));
-        self.sweep_quarantine()?;
+        self.sweep_aside(ASIDE_FILES_MAX, ASIDE_BYTES_MAX)?;
         Ok(swept)
     }
 
-    fn sweep_quarantine(&self) -> io::Result<()> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(self.shared.layout.quarantine())? {
-            let entry = entry?;
-            files.push((entry.metadata()?.modified()?, entry.path()));
+    /// Removes the oldest files in quarantine beyond these limits, and all but the last bad index.
+    fn sweep_aside(&self, files_max: usize, bytes_max: u64) -> io::Result<()> {
+        let (mut files, mut bytes) = (0, 0);
+        for (path, length) in latest_first(&self.shared.layout.quarantine())? {
+            files += 1;
+            bytes += length;
+            if files > files_max || bytes > bytes_max {
+                fs::remove_file(path)?;
+            }
         }
-        files.sort();
-        let surplus = files.len().saturating_sub(QUARANTINED_MAX);
-        for (_, path) in files.into_iter().take(surplus) {
-            fs::remove_file(path)?;
+        let beside = latest_first(self.shared.layout.directory())?.into_iter();
+        let bad = beside.filter(|(path, _)| Layout::is_bad_index(path));
+        for (path, _) in bad.skip(1) {
+            fs::remove_dir_all(path)?;
         }
         Ok(())
     }
+}
+
+/// What is in a folder, with lengths.
+fn latest_first(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        entries.push((metadata.modified()?, entry.path(), metadata.len()));
+    }
+    entries.sort();
+    let latest_first = entries.into_iter().rev();
+    Ok(latest_first
+        .map(|(_, path, length)| (path, length))
+        .collect())
 }

@@ -6,6 +6,7 @@
 
 mod blob;
 mod care;
+mod desk;
 mod error;
 mod index;
 mod layout;
@@ -28,7 +29,8 @@ use crate::config;
 use crate::oci::Digest;
 
 pub use blob::Blob;
-pub use care::{Chore, Entry, Page, Removed, Stats, Swept};
+pub use care::{Chore, Swept};
+pub use desk::{Entry, Page, Removed, Stats};
 pub use error::{Doing, Error, NoRoom, OpenError, PublishError};
 pub use index::{Index, TagRecord};
 pub use metrics::Metrics;

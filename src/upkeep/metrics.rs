@@ -15,17 +15,19 @@ pub(super) enum Task {
     Expire,
     Sweep,
     Walk,
+    Prune,
     Scrub,
 }
 
 impl Task {
-    const ALL: [Task; 7] = [
+    const ALL: [Task; 8] = [
         Task::Load,
         Task::Index,
         Task::Room,
         Task::Expire,
         Task::Sweep,
         Task::Walk,
+        Task::Prune,
         Task::Scrub,
     ];
 
@@ -37,6 +39,7 @@ impl Task {
             Task::Expire => "expire",
             Task::Sweep => "sweep",
             Task::Walk => "walk",
+            Task::Prune => "prune",
             Task::Scrub => "scrub",
         }
     }

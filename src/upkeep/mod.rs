@@ -37,6 +37,8 @@ const WALK_PAUSE: Duration = Duration::from_millis(20);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// A partial file that nobody took up again for this long goes.
 const STAGED_KEPT_FOR: Duration = Duration::from_secs(3 * 24 * 3600);
+/// What was noted about content that is not stored any more, and nobody asked for again, goes.
+const FACTS_KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Content is found too old at most this late, or a tenth of its age.
 const EXPIRE_EVERY_MAX: Duration = Duration::from_secs(3600);
 const EXPIRE_EVERY_MIN: Duration = Duration::from_secs(60);
@@ -80,7 +82,9 @@ impl Upkeep {
 
     async fn tell_index(&self, cancel: &CancellationToken) {
         while pause(TELL_EVERY, cancel).await {
-            self.blocking(Task::Index, Store::tell_index).await;
+            if self.store.has_news() {
+                self.blocking(Task::Index, Store::tell_index).await;
+            }
         }
     }
 
@@ -128,6 +132,10 @@ impl Upkeep {
     async fn walk(&self, cancel: &CancellationToken) {
         while !cancel.is_cancelled() {
             let walked = self.walk_once(cancel).await;
+            // What is not known to be stored may go only once everything stored is known.
+            if let Ok(true) = walked {
+                self.prune(cancel).await;
+            }
             self.note_failure(Task::Walk, walked);
             tokio::select! {
                 () = self.store.asked_for(Chore::Walk) => {}
@@ -137,9 +145,18 @@ impl Upkeep {
         }
     }
 
-    async fn walk_once(&self, cancel: &CancellationToken) -> io::Result<()> {
+    async fn prune(&self, cancel: &CancellationToken) {
+        let go_on = cancel.clone();
+        let prune = move |store: &Store| {
+            store.prune_index(FACTS_KEPT_FOR, &|| !go_on.is_cancelled());
+        };
+        self.blocking(Task::Prune, prune).await;
+    }
+
+    /// Whether the walk came to its end.
+    async fn walk_once(&self, cancel: &CancellationToken) -> io::Result<bool> {
         let Some(walk) = self.blocking(Task::Walk, Store::walk).await else {
-            return Ok(());
+            return Ok(false);
         };
         let mut walk = walk?;
         loop {
@@ -148,7 +165,7 @@ impl Upkeep {
                 (walk, step)
             };
             let Some((going_on, step)) = self.blocking(Task::Walk, step).await else {
-                return Ok(());
+                return Ok(false);
             };
             walk = going_on;
             if let Some(walked) = step? {
@@ -161,10 +178,10 @@ impl Upkeep {
                     "the index agrees with the files"
                 );
                 self.store.ask_for(Chore::Room);
-                return Ok(());
+                return Ok(true);
             }
             if !pause(WALK_PAUSE, cancel).await {
-                return Ok(());
+                return Ok(false);
             }
         }
     }

@@ -14,13 +14,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::content::check_encoding;
-use super::endpoint::Endpoint;
 use super::error::{Away, Error, ErrorKind, Phase, Wrong};
 use super::exchange::Answer;
 use super::fault::Fault;
 use super::remote::{Remote, length};
 use super::transport::body_fault;
-use super::walk::{Patience, Walk};
+use super::walk::{Patience, Turn};
 use super::{Source, address};
 use crate::oci::Digest;
 
@@ -274,7 +273,7 @@ async fn open(
     let mut walk = remote.walk(Some(digest), Patience::blob());
     loop {
         let turn = walk.next().await?;
-        match open_at(remote, &turn.endpoint, digest, (offset, last), &etag, &walk).await {
+        match open_at(remote, &turn, digest, (offset, last), &etag).await {
             Ok(opened) => {
                 turn.well();
                 return Ok(opened);
@@ -286,13 +285,12 @@ async fn open(
 
 async fn open_at(
     remote: &Remote,
-    endpoint: &Endpoint,
+    turn: &Turn,
     digest: &Digest,
     (offset, last): (u64, Option<u64>),
     etag: &Option<StrongTag>,
-    walk: &Walk,
 ) -> Result<Opened, Fault> {
-    let mut question = remote.about_blob(Method::GET, digest, walk);
+    let mut question = remote.about_blob(Method::GET, digest, turn);
     if offset > 0 || last.is_some() {
         let range = match last {
             Some(last) => format!("bytes={offset}-{last}"),
@@ -304,7 +302,7 @@ async fn open_at(
             question.if_range = Some((tag.origin.clone(), tag.value.clone()));
         }
     }
-    let answer = remote.registry.ask(endpoint, &question).await?;
+    let answer = remote.registry.ask(&turn.endpoint, &question).await?;
     let from = answer.from.clone();
     opened(answer, offset).map_err(|kind| Fault::at(&from, kind))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::Uri;
+use http::uri::PathAndQuery;
 
 use super::address;
 use super::breaker::{Breaker, Shut};
@@ -49,6 +50,13 @@ impl Endpoint {
         parts.path_and_query = path.parse().ok();
         let uri = Uri::from_parts(parts).expect("names and references are fit for a path");
         query.onto(&uri)
+    }
+
+    /// Where every registry says whether it is one, and how to get in.
+    pub(super) fn ping(&self) -> Uri {
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static("/v2/"));
+        Uri::from_parts(parts).expect("an endpoint has scheme and host")
     }
 
     pub(super) fn enter(&self) -> Result<(), Shut> {

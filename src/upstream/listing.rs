@@ -89,7 +89,7 @@ impl Remote {
             let question = Question {
                 query: query.clone(),
                 accept: "application/vnd.oci.image.index.v1+json, application/json",
-                ..self.question(Method::GET, what.clone(), &walk)
+                ..self.question(Method::GET, what.clone(), &turn)
             };
             let listed = async {
                 let answer = self.registry.ask(&turn.endpoint, &question).await?;

@@ -16,7 +16,7 @@ use super::fault::Fault;
 use super::query::Query;
 use super::registry::Registry;
 use super::transport::Lane;
-use super::walk::{Patience, Walk};
+use super::walk::{Patience, Turn, Walk};
 use super::{Download, Fetched, Head, Identity, Source};
 use crate::oci::{Digest, Reference, Target};
 
@@ -35,10 +35,10 @@ impl Remote {
 
     /// Asks what a tag or digest names now. Never counts as a pull.
     pub async fn head(&self, reference: &Reference) -> Result<Head, Error> {
-        let mut walk = self.walk(None, Patience::manifest());
+        let mut walk = self.walk(None, Patience::head());
         loop {
             let turn = walk.next().await?;
-            let question = self.about_manifest(Method::HEAD, reference, &walk);
+            let question = self.about_manifest(Method::HEAD, reference, &turn);
             match self.registry.ask(&turn.endpoint, &question).await {
                 Ok(answer) => {
                     turn.well();
@@ -68,7 +68,7 @@ impl Remote {
         let mut walk = self.walk(digest, Patience::manifest());
         loop {
             let turn = walk.next().await?;
-            let question = self.about_manifest(Method::GET, reference, &walk);
+            let question = self.about_manifest(Method::GET, reference, &turn);
             match self.manifest_at(&turn.endpoint, &question, reference).await {
                 Ok(fetched) => {
                     turn.well();
@@ -139,7 +139,7 @@ impl Remote {
         let mut walk = self.walk(Some(digest), Patience::manifest());
         loop {
             let turn = walk.next().await?;
-            match self.blob_found_at(&turn.endpoint, digest, &walk).await {
+            match self.blob_found_at(&turn, digest).await {
                 Ok(()) => {
                     turn.well();
                     return Ok(());
@@ -149,14 +149,9 @@ impl Remote {
         }
     }
 
-    async fn blob_found_at(
-        &self,
-        endpoint: &Endpoint,
-        digest: &Digest,
-        walk: &Walk,
-    ) -> Result<(), Fault> {
-        let mut question = self.about_blob(Method::HEAD, digest, walk);
-        let denied = match self.registry.ask(endpoint, &question).await {
+    async fn blob_found_at(&self, turn: &Turn, digest: &Digest) -> Result<(), Fault> {
+        let mut question = self.about_blob(Method::HEAD, digest, turn);
+        let denied = match self.registry.ask(&turn.endpoint, &question).await {
             Ok(_) => return Ok(()),
             Err(fault) => matches!(fault.kind, ErrorKind::NotFound) || is_without_head(&fault),
         };
@@ -165,7 +160,7 @@ impl Remote {
         question.method = Method::GET;
         let first_byte = HeaderValue::from_static("bytes=0-0");
         question.headers.push((RANGE, first_byte));
-        self.registry.ask(endpoint, &question).await.map(drop)
+        self.registry.ask(&turn.endpoint, &question).await.map(drop)
     }
 
     /// Notes that what came from `source` under `digest` was wrong: others are asked first for it,
@@ -196,7 +191,7 @@ impl Remote {
         Walk::new(Arc::clone(&self.registry), order, patience)
     }
 
-    pub(super) fn question(&self, method: Method, what: String, walk: &Walk) -> Question<'_> {
+    pub(super) fn question(&self, method: Method, what: String, turn: &Turn) -> Question<'_> {
         Question {
             target: &self.target,
             identity: &self.identity,
@@ -208,7 +203,7 @@ impl Remote {
             if_range: None,
             lane: Lane::Control,
             is_manifest: false,
-            deadline: walk.deadline(),
+            by: turn.by,
         }
     }
 
@@ -216,19 +211,19 @@ impl Remote {
         &self,
         method: Method,
         reference: &Reference,
-        walk: &Walk,
+        turn: &Turn,
     ) -> Question<'_> {
         Question {
             accept: MANIFEST_TYPES,
             is_manifest: true,
-            ..self.question(method, format!("manifests/{reference}"), walk)
+            ..self.question(method, format!("manifests/{reference}"), turn)
         }
     }
 
-    pub(super) fn about_blob(&self, method: Method, digest: &Digest, walk: &Walk) -> Question<'_> {
+    pub(super) fn about_blob(&self, method: Method, digest: &Digest, turn: &Turn) -> Question<'_> {
         Question {
             lane: Lane::Bulk,
-            ..self.question(method, format!("blobs/{digest}"), walk)
+            ..self.question(method, format!("blobs/{digest}"), turn)
         }
     }
 

@@ -15,26 +15,23 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::credentials::{Credential, Secret};
 use super::error::{Away, ErrorKind, Limit};
 use super::fault::Fault;
+use super::granted::Granted;
 use super::metrics::{RegistryMetrics, TokenResult};
 use super::query::Query;
+use super::rate_headers::retry_after_of;
 use super::realm::Realm;
 use super::tokens::Token;
 use super::transport::{Body, Lane, Transport, body_fault};
-use super::{ANONYMOUS, address, quota, redirects, said, user_agent};
+use super::{ANONYMOUS, address, redirects, said, user_agent};
 use crate::clock::Clock;
 
 /// Tokens of a few KiB are usual, of 10 KiB seen.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
-/// A token whose lifetime is not stated holds this long.
-const LIFETIME_DEFAULT: Duration = Duration::from_secs(60);
-/// No token is kept longer, whatever its service says.
-const LIFETIME_MAX: Duration = Duration::from_secs(12 * 3600);
 const CLIENT_ID: &str = "weir";
 
 /// What is asked of a token service.
@@ -78,13 +75,13 @@ impl TokenService {
     }
 
     /// Asks for a token.
-    pub(super) async fn ask(&self, ask: &TokenAsk, deadline: Instant) -> Result<Token, Fault> {
+    pub(super) async fn ask(&self, ask: &TokenAsk, by: Instant) -> Result<Token, Fault> {
         let realm = ask.realm.path_and_query().map(|p| p.path());
         tracing::debug!(
             registry = %self.metrics.registry(), host = ask.realm.host(), path = realm,
             service = ask.service, scope = ask.scope, credential = ask.label(), "asking for a token"
         );
-        let result = self.ask_checked(ask, deadline).await;
+        let result = self.ask_checked(ask, by).await;
         match &result {
             Ok(_) => self.metrics.token(TokenResult::Granted),
             Err(fault) => self.note(ask, fault),
@@ -104,7 +101,7 @@ impl TokenService {
         );
     }
 
-    async fn ask_checked(&self, ask: &TokenAsk, deadline: Instant) -> Result<Token, Fault> {
+    async fn ask_checked(&self, ask: &TokenAsk, by: Instant) -> Result<Token, Fault> {
         let realm = Realm {
             challenger: &ask.challenger,
             uri: &ask.realm,
@@ -120,26 +117,23 @@ impl TokenService {
         })?;
         let asked_at = Instant::now();
         let answer = match ask.credential.as_ref().map(|credential| &credential.secret) {
-            None => self.get(ask, None, deadline).await?,
+            None => self.get(ask, None, by).await?,
             Some(Secret::Password { username, password }) => {
-                let answer = self.get(ask, Some((username, password)), deadline).await?;
+                let answer = self.get(ask, Some((username, password)), by).await?;
                 if !is_elsewhere(answer.status()) {
                     answer
                 } else {
                     let user = username.as_str();
                     let grant = [("grant_type", "password"), ("username", user)];
-                    self.post(ask, &grant, ("password", password), deadline)
-                        .await?
+                    self.post(ask, &grant, ("password", password), by).await?
                 }
             }
             Some(Secret::IdentityToken { username, token }) => {
                 let grant = [("grant_type", "refresh_token")];
-                let answer = self
-                    .post(ask, &grant, ("refresh_token", token), deadline)
-                    .await?;
+                let answer = self.post(ask, &grant, ("refresh_token", token), by).await?;
                 match username {
                     Some(username) if is_elsewhere(answer.status()) => {
-                        self.get(ask, Some((username, token)), deadline).await?
+                        self.get(ask, Some((username, token)), by).await?
                     }
                     Some(_) | None => answer,
                 }
@@ -152,7 +146,7 @@ impl TokenService {
         &self,
         ask: &TokenAsk,
         login: Option<(&String, &SecretString)>,
-        deadline: Instant,
+        by: Instant,
     ) -> Result<Response<Incoming>, Fault> {
         let mut query = Query::of(ask.realm.query());
         if let Some(service) = &ask.service {
@@ -169,7 +163,7 @@ impl TokenService {
                 request = request.header(AUTHORIZATION, authorization);
             }
             let request = request.body(Body::default());
-            let answer = self.send(&uri, request, deadline).await?;
+            let answer = self.send(&uri, request, by).await?;
             if !redirects::is_redirect(answer.status()) {
                 return Ok(answer);
             }
@@ -190,7 +184,7 @@ impl TokenService {
         ask: &TokenAsk,
         grant: &[(&str, &str)],
         (name, secret): (&str, &SecretString),
-        deadline: Instant,
+        by: Instant,
     ) -> Result<Response<Incoming>, Fault> {
         let mut form = Query::of(None);
         for (name, value) in grant {
@@ -206,14 +200,14 @@ impl TokenService {
         let request = Request::post(&ask.realm)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Body::new(Bytes::from(form.into_string())));
-        self.send(&ask.realm, request, deadline).await
+        self.send(&ask.realm, request, by).await
     }
 
     async fn send(
         &self,
         uri: &Uri,
         request: Result<Request<Body>, http::Error>,
-        deadline: Instant,
+        by: Instant,
     ) -> Result<Response<Incoming>, Fault> {
         let mut request = request.map_err(|error| {
             let why = error.to_string();
@@ -223,7 +217,7 @@ impl TokenService {
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json);
         let method: Method = request.method().clone();
-        let answer = self.transport.send(Lane::Control, request, deadline).await;
+        let answer = self.transport.send(Lane::Control, request, by).await;
         let status = answer.as_ref().ok().map(|answer| answer.status());
         self.metrics.request(&method, status);
         answer.map_err(|away| Fault::away(uri, away))
@@ -268,7 +262,7 @@ impl TokenService {
 
     async fn refusal(&self, ask: &TokenAsk, answer: Response<Incoming>) -> Fault {
         let status = answer.status();
-        let retry_after = quota::retry_after_of(answer.headers(), self.clock.now());
+        let retry_after = retry_after_of(answer.headers(), self.clock.now());
         let body = said::body(answer.into_body()).await;
         let secrets: Vec<_> = ask.credential.iter().map(|c| c.secret.value()).collect();
         let said = said::line(&body, &secrets);
@@ -311,88 +305,4 @@ pub(super) fn basic(username: &str, secret: &SecretString) -> HeaderValue {
         HeaderValue::from_str(&format!("Basic {encoded}")).expect("base64 is fit for a header");
     header.set_sensitive(true);
     header
-}
-
-#[derive(Deserialize)]
-struct Granted {
-    token: Option<SecretText>,
-    access_token: Option<SecretText>,
-    expires_in: Option<serde_json::Value>,
-}
-
-/// Becomes a secret before anything can print it.
-#[derive(Deserialize)]
-#[serde(from = "String")]
-struct SecretText(SecretString);
-
-impl From<String> for SecretText {
-    fn from(text: String) -> Self {
-        SecretText(text.into())
-    }
-}
-
-impl Granted {
-    fn token(self) -> Option<SecretString> {
-        let tokens = [self.token, self.access_token].into_iter().flatten();
-        let mut secrets = tokens.map(|SecretText(secret)| secret);
-        secrets.find(|secret| !secret.expose_secret().is_empty())
-    }
-
-    /// Some services write the number as text; nothing and zero mean that they do not say.
-    fn lifetime(&self) -> Duration {
-        let seconds = match &self.expires_in {
-            Some(serde_json::Value::Number(number)) => number.as_f64(),
-            Some(serde_json::Value::String(text)) => text.parse().ok(),
-            Some(_) | None => None,
-        };
-        let stated = seconds.filter(|seconds| *seconds > 0.0);
-        let lifetime = stated.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        lifetime.unwrap_or(LIFETIME_DEFAULT).min(LIFETIME_MAX)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn granted(json: &str) -> (Option<String>, u64) {
-        let granted: Granted = serde_json::from_str(json).unwrap();
-        let seconds = granted.lifetime().as_secs();
-        let token = granted.token().map(|t| t.expose_secret().to_owned());
-        (token, seconds)
-    }
-
-    #[test]
-    fn answers_of_all_kinds_are_read() {
-        for (json, token, seconds) in [
-            (
-                r#"{"token":"a","expires_in":300,"issued_at":"1999-01-01T00:00:00Z"}"#,
-                Some("a"),
-                300,
-            ),
-            (r#"{"access_token":"b"}"#, Some("b"), 60),
-            (
-                r#"{"token":"","access_token":"b","expires_in":"120"}"#,
-                Some("b"),
-                120,
-            ),
-            (
-                r#"{"token":"a","access_token":"b","expires_in":0}"#,
-                Some("a"),
-                60,
-            ),
-            (r#"{"token":"a","expires_in":-5}"#, Some("a"), 60),
-            (r#"{"token":"a","expires_in":1e300}"#, Some("a"), 60),
-            (
-                r#"{"token":"a","expires_in":315360000}"#,
-                Some("a"),
-                12 * 3600,
-            ),
-            (r#"{"token":"a","expires_in":null}"#, Some("a"), 60),
-            (r#"{}"#, None, 60),
-        ] {
-            let expected = (token.map(str::to_owned), seconds);
-            assert_eq!(granted(json), expected, "{json}");
-        }
-    }
 }

@@ -116,7 +116,7 @@ impl Tokens {
     }
 
     /// The token for what is asked: the one that is there, or a new one.
-    pub(super) async fn get(&self, ask: &TokenAsk, deadline: Instant) -> Result<Held, Fault> {
+    pub(super) async fn get(&self, ask: &TokenAsk, by: Instant) -> Result<Held, Fault> {
         let slot = self.slots.get_with(Key::of(ask), Arc::default);
         if let Some(token) = slot.usable() {
             self.refresh_in_time(&slot, &token, ask);
@@ -137,7 +137,7 @@ impl Tokens {
         if let (true, Some(fault)) = (waited_for_a_round, &*asking) {
             return Err(fault.clone());
         }
-        let granted = self.service.ask(ask, deadline).await;
+        let granted = self.service.ask(ask, by).await;
         slot.rounds.fetch_add(1, Ordering::Release);
         match granted {
             Ok(token) => {
@@ -174,10 +174,10 @@ impl Tokens {
         let (slot, ask, service) = (Arc::clone(slot), ask.clone(), self.service.clone());
         let stop = self.stop.clone();
         let refresh = async move {
-            let deadline = Instant::now() + service.patience();
+            let by = Instant::now() + service.patience();
             tokio::select! {
                 () = stop.cancelled() => {}
-                granted = service.ask(&ask, deadline) => match granted {
+                granted = service.ask(&ask, by) => match granted {
                     Ok(token) => {
                         slot.set(token);
                     }

@@ -21,24 +21,38 @@ const MANIFEST_ROUNDS_MAX: u32 = 3;
 /// SPEC 4.3: for a blob it is tried on inside for up to 15 s.
 const BLOB_WITHIN: Duration = Duration::from_millis(14_000);
 const BLOB_ROUNDS_MAX: u32 = 12;
+const HEAD_PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MIN: Duration = Duration::from_millis(150);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// How long a question may be asked again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    pub(super) deadline: Instant,
+    deadline: Instant,
     rounds_max: u32,
+    pause_min: Duration,
     /// Wait for holds and breakers too, as far as the deadline allows.
     insists: bool,
 }
 
 impl Patience {
+    /// For what is mostly cached already: without an answer that serves, and at once. One more try
+    /// is for connections that were closed while they were idle.
+    pub(super) fn head() -> Self {
+        Patience {
+            deadline: Instant::now() + MANIFEST_WITHIN,
+            rounds_max: 2,
+            pause_min: HEAD_PAUSE,
+            insists: false,
+        }
+    }
+
     /// For what a client has a way back from.
     pub(super) fn manifest() -> Self {
         Patience {
             deadline: Instant::now() + MANIFEST_WITHIN,
             rounds_max: MANIFEST_ROUNDS_MAX,
+            pause_min: PAUSE_MIN,
             insists: false,
         }
     }
@@ -48,6 +62,7 @@ impl Patience {
         Patience {
             deadline: Instant::now() + BLOB_WITHIN,
             rounds_max: BLOB_ROUNDS_MAX,
+            pause_min: PAUSE_MIN,
             insists: true,
         }
     }
@@ -70,6 +85,8 @@ pub(super) struct Walk {
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) endpoint: Arc<Endpoint>,
+    /// Until when it is to answer.
+    pub(super) by: Instant,
     judged: bool,
 }
 
@@ -107,8 +124,13 @@ impl Walk {
         }
     }
 
-    pub(super) fn deadline(&self) -> Instant {
-        self.patience.deadline
+    /// The time that is left is shared with the endpoints to come: one that is silent must not use
+    /// it up.
+    fn share(&self) -> Instant {
+        let now = Instant::now();
+        let left = self.patience.deadline.saturating_duration_since(now);
+        let to_come = self.order.len() - self.next;
+        now + left / u32::try_from(to_come + 1).unwrap_or(u32::MAX)
     }
 
     /// The next endpoint to ask; the most telling of the failures when there is none.
@@ -125,8 +147,11 @@ impl Walk {
             self.next += 1;
             match endpoint.enter() {
                 Ok(()) => {
-                    let judged = false;
-                    return Ok(Turn { endpoint, judged });
+                    return Ok(Turn {
+                        endpoint,
+                        by: self.share(),
+                        judged: false,
+                    });
                 }
                 Err(shut) => {
                     let retry_in = shut.retry_in;
@@ -178,7 +203,9 @@ impl Walk {
 
     /// How long to wait before asking again makes sense; `None`: it does not.
     fn pause_after(&self, kind: &ErrorKind) -> Option<Duration> {
-        let growing = PAUSE_MIN
+        let growing = self
+            .patience
+            .pause_min
             .saturating_mul(1 << self.round.min(6))
             .min(PAUSE_MAX);
         let growing = self.registry.jittered(growing);

@@ -3,16 +3,23 @@
 //! A challenge that is remembered saves the round trip of a 401 on every request. It is remembered
 //! for the host that gave it: an endpoint, or a host that a redirect led to.
 
+use std::time::Duration;
+
 use super::challenge::Challenge;
 
 /// Hosts that challenge, and repositories whose scope is not the usual one.
 const REMEMBERED_MAX: u64 = 1024;
+
+/// A host without a challenge may get one.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 /// The challenges of one registry's hosts.
 #[derive(Debug)]
 pub(super) struct Ways {
     by_origin: moka::sync::Cache<String, Challenge>,
     odd_scopes: moka::sync::Cache<(String, String), String>,
+    /// Hosts that were asked for their challenge.
+    asked: moka::sync::Cache<String, ()>,
 }
 
 impl Ways {
@@ -20,6 +27,10 @@ impl Ways {
         Ways {
             by_origin: moka::sync::Cache::new(REMEMBERED_MAX),
             odd_scopes: moka::sync::Cache::new(REMEMBERED_MAX),
+            asked: moka::sync::Cache::builder()
+                .max_capacity(REMEMBERED_MAX)
+                .time_to_live(ASKED_AGAIN_AFTER)
+                .build(),
         }
     }
 
@@ -37,6 +48,14 @@ impl Ways {
                 })
             }
         }
+    }
+
+    /// Whether this host is to be asked for its challenge; not again for a while after that, and
+    /// not where it is known.
+    pub(super) fn ask_once(&self, origin: &str) -> bool {
+        let is_known = self.by_origin.contains_key(origin) || self.asked.contains_key(origin);
+        self.asked.insert(origin.to_owned(), ());
+        !is_known
     }
 
     /// Takes in a challenge, and gives it back with the scope that is to be asked for: the one it

@@ -53,7 +53,7 @@ fn write_refused(
     if credential == super::ANONYMOUS {
         write!(
             f,
-            "refused without a credential (status {status}{}); the repository does not exist or is \
+            "anonymous pulls are refused (status {status}{}); the repository does not exist or is \
              private: configure a credential for it",
             Said(said)
         )

@@ -104,6 +104,12 @@ client_digests() { # client_digests CLIENT IMAGE: what the client says it pulled
   esac
 }
 
+client_holds() { # client_holds CLIENT IMAGE DIGEST: what it pulled is that, and nothing else is wrong
+  local digests
+  digests=$(client_digests "$1" "$2")
+  [[ "$digests" =~ ^(sha256:[0-9a-f]{64}.?)+$ ]] && grep -qx "$3" <<<"$digests"
+}
+
 dir_right() { # every blob of a `dir:` matches its name; skopeo checks too, we check skopeo
   local file
   for file in "$1"/*; do

@@ -40,11 +40,14 @@ alive() { # alive NAME
 }
 
 end() { # end NAME [SIGNAL]: signal (TERM), wait, and KILL after ten seconds
-  local name=$1 signal=${2:-TERM}
+  local name=$1 signal=${2:-TERM} pid
   if alive "$name"; then
-    kill -"$signal" "$(pid_of "$name")" 2>/dev/null || true
+    pid=$(pid_of "$name")
+    kill -"$signal" "$pid" 2>/dev/null || true
+    # The shell says of a process that was killed that it was; `wait` takes the word away.
+    if [ "$signal" = KILL ]; then wait "$pid" 2>/dev/null || true; fi
     for _ in $(seq 200); do alive "$name" || break; sleep 0.05; done
-    if alive "$name"; then kill -KILL "$(pid_of "$name")" 2>/dev/null || true; fi
+    if alive "$name"; then kill -KILL "$pid" 2>/dev/null || true; fi
   fi
   rm -f "$STATE/run/$name.pid"
 }
@@ -60,14 +63,24 @@ wait_for() { # wait_for NAME SECONDS COMMAND...: until the command succeeds; NAM
   local name=$1 seconds=$2; shift 2
   for _ in $(seq $((seconds * 50))); do
     "$@" >/dev/null 2>&1 && return 0
-    alive "$name" || { tail -n 20 "$STATE/log/$name.log" >&2; die "$name ended while it was waited for"; }
+    alive "$name" || { tail -n 5 "$STATE/log/$name.log" >&2; die "$name ended while it was waited for"; }
     sleep 0.02
   done
-  tail -n 20 "$STATE/log/$name.log" >&2
+  tail -n 5 "$STATE/log/$name.log" >&2
   die "$name: no '$*' within $seconds s"
 }
 
 answers() { curl -s -o /dev/null --max-time 2 "$1"; }   # any HTTP answer will do
+
+within() { # within SECONDS COMMAND...: whether the command succeeds before that
+  local seconds=$1; shift
+  for _ in $(seq $((seconds * 20))); do
+    "$@" >/dev/null 2>&1 && return 0
+    sleep 0.05
+  done
+  return 1
+}
+mib() { awk "BEGIN { printf \"%.1f\", $1 / 1048576 }"; }
 
 # ---- results ----
 

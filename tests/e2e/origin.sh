@@ -119,6 +119,10 @@ asked() {
       }
       END { print n + 0 }'
 }
+fetched_twice() { # fetched_twice NAME: blobs that were sent more than once since the mark
+  tail -n +"$(($(cat "$STATE/run/$1.mark") + 1))" "$STATE/log/$1.log" |
+    sed -nE 's/.*"GET [^"]*\/blobs\/([^ ?"]*)[^"]*" 20[06] .*/\1/p' | sort | uniq -d
+}
 sent() { # sent NAME: bytes of blobs since the mark
   tail -n +"$(($(cat "$STATE/run/$1.mark") + 1))" "$STATE/log/$1.log" |
     awk '/"GET [^"]*\/blobs\// { match($0, /" [0-9]+ [0-9]+/); split(substr($0, RSTART), p, " "); n += p[3] } END { print n + 0 }'

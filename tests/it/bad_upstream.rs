@@ -99,6 +99,21 @@ async fn a_wrong_byte_that_came_once_is_fetched_again() {
 }
 
 #[tokio::test]
+async fn a_wrong_blob_of_unknown_length_is_never_complete() {
+    let time = HeldTime::hold();
+    let upstream = Upstream::with(|settings| settings.lengths = false).await;
+    let image = upstream.image_of("acme/app:1", &[LAYER_BYTES]);
+    let layer = &image.layers[0];
+    let weir = house(&upstream, &time).await;
+    upstream.always(On::Blob, Fault::CorruptAt(LAYER_BYTES - 1));
+    assert!(!is_believed(&blob(&weir, &time, layer).await));
+    assert_nothing_wrong_is_stored(&weir, layer);
+    upstream.heal();
+    let weir = weir.restart_in(&time).await;
+    assert_eq!(blob(&weir, &time, layer).await.whole(200), &layer.bytes);
+}
+
+#[tokio::test]
 async fn a_small_wrong_blob_is_not_even_begun() {
     let time = HeldTime::hold();
     let upstream = Upstream::start().await;

@@ -95,47 +95,6 @@ async fn head_of_a_blob_tells_its_length_and_fetches_nothing() {
 }
 
 #[tokio::test]
-async fn parts_of_a_warm_blob_can_be_had() {
-    let upstream = Upstream::start().await;
-    let blob = upstream.blob("acme/app", 200_000);
-    let weir = Weir::in_front_of(&upstream).await;
-    let client = weir.client();
-    let path = blob_path("acme/app", &blob.digest);
-    client.get(&path).await.whole(200);
-    for (range, expected) in [
-        ("bytes=0-0", 0..1),
-        ("bytes=100-199999", 100..200_000),
-        ("bytes=199999-", 199_999..200_000),
-        ("bytes=100000-", 100_000..200_000),
-        ("bytes=-1000", 199_000..200_000),
-        ("bytes=5-999999999", 5..200_000),
-    ] {
-        let part = client.get_range(&path, range).await;
-        assert_eq!(part.whole(206), &blob.bytes[expected.clone()], "{range}");
-        let said = format!("bytes {}-{}/200000", expected.start, expected.end - 1);
-        assert_eq!(part.header("content-range"), Some(&*said), "{range}");
-    }
-    let beyond = client.get_range(&path, "bytes=200000-").await;
-    assert_eq!(beyond.status, 416);
-    assert_eq!(beyond.header("content-range"), Some("bytes */200000"));
-    assert_eq!(upstream.count(On::Blob), 1);
-}
-
-#[tokio::test]
-async fn a_resumed_download_of_a_cold_blob_gets_the_rest() {
-    let upstream = Upstream::start().await;
-    let blob = upstream.blob("acme/app", 500_000);
-    let weir = Weir::in_front_of(&upstream).await;
-    let path = blob_path("acme/app", &blob.digest);
-    let rest = weir.client().get_range(&path, "bytes=123456-").await;
-    assert_eq!(rest.whole(206), &blob.bytes[123_456..]);
-    assert_eq!(
-        rest.header("content-range"),
-        Some("bytes 123456-499999/500000")
-    );
-}
-
-#[tokio::test]
 async fn the_first_bytes_leave_when_the_upstreams_first_bytes_are_there() {
     let upstream = Upstream::start().await;
     let blob = upstream.blob("acme/app", 3_000_000);

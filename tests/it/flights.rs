@@ -1,6 +1,10 @@
 //! One upstream transfer per blob, however many clients ask: early, late, slow or leaving.
 
-use crate::support::{Content, Ended, Fault, Gate, On, Upstream, Weir, blob_path, eventually};
+use std::time::Duration;
+
+use crate::support::{
+    Content, Ended, Fault, Gate, HeldTime, House, On, Upstream, Weir, blob_path, eventually,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -186,4 +190,61 @@ async fn a_failure_is_told_to_all_who_wait_and_the_next_one_tries_again() {
     }
     upstream.put_blob("acme/app", &blob);
     assert_eq!(weir.client().get(&path).await.whole(200), &blob.bytes);
+}
+
+#[tokio::test]
+async fn a_blob_on_its_way_is_given_only_in_a_repository_that_has_it() {
+    let (upstream, blob, weir, path) = cold_blob(2 * MIB).await;
+    upstream.image("acme/other:1");
+    let gate = Gate::ajar(MIB);
+    upstream.fault(On::Blob, Fault::Behind(gate.clone()));
+    let mut open = weir.client().open(&path).await;
+    open.read_exact(MIB / 2).await;
+    let elsewhere = weir.client().blob("acme/other", &blob.digest).await;
+    assert_eq!(elsewhere.status, 404);
+    gate.open();
+    assert_eq!(open.rest().await.whole(200), &blob.bytes[MIB / 2..]);
+}
+
+#[tokio::test]
+async fn a_blob_on_its_way_in_one_repository_is_read_along_in_another() {
+    let (upstream, blob, weir, path) = cold_blob(2 * MIB).await;
+    upstream.image("acme/other:1");
+    upstream.put_blob("acme/other", &blob);
+    let gate = Gate::ajar(MIB);
+    upstream.fault(On::Blob, Fault::Behind(gate.clone()));
+    let mut one = weir.client().open(&path).await;
+    one.read_exact(MIB / 2).await;
+    let other = blob_path("acme/other", &blob.digest);
+    let mut other = weir.client().open(&other).await;
+    other.read_exact(MIB / 2).await;
+    gate.open();
+    assert_eq!(one.rest().await.whole(200), &blob.bytes[MIB / 2..]);
+    assert_eq!(other.rest().await.whole(200), &blob.bytes[MIB / 2..]);
+    assert_eq!(upstream.bytes_sent(On::Blob), blob.length() as u64);
+}
+
+#[tokio::test]
+async fn a_slow_connection_gets_company_and_the_blob_is_still_fetched_once() {
+    let time = HeldTime::hold();
+    let upstream = Upstream::start().await;
+    let blob = upstream.blob("acme/app", 48 * MIB);
+    let gate = Gate::ajar(MIB);
+    upstream.fault(On::Blob, Fault::Behind(gate.clone()));
+    let house = House::in_front_of(&upstream)
+        .config("[upstream]\nparallel_above = \"16MiB\"")
+        .clock(time.clock());
+    let weir = house.start().await;
+    let path = blob_path("acme/app", &blob.digest);
+    let mut open = weir.client().open(&path).await;
+    open.read_exact(MIB / 2).await;
+    time.pass(Duration::from_secs(2)).await;
+    // The first connection stays slow; the others are not behind its gate.
+    gate.let_through(7 * MIB);
+    let (rest, _) = time.pass_during(open.rest()).await;
+    assert_eq!(rest.whole(200), &blob.bytes[MIB / 2..]);
+    assert!(upstream.count(On::Blob) > 1, "others joined");
+    let sent = upstream.bytes_sent(On::Blob);
+    let most = (blob.length() + 4 * MIB) as u64;
+    assert!(sent <= most, "{sent}");
 }

@@ -4,12 +4,12 @@
 
 pub mod support;
 
+mod access;
 mod architecture;
 mod bad_requests;
 mod bad_upstream;
 mod blobs;
 mod cli;
-mod command_line;
 mod crashes;
 mod elsewhere;
 mod errors;
@@ -17,9 +17,12 @@ mod flights;
 mod listings;
 mod manifests;
 mod parts;
+mod ranges;
+mod reload;
 mod routing;
 mod simulation;
 mod startup;
 mod support_works;
 mod tags;
+mod tls;
 mod tokens;

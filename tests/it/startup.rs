@@ -115,16 +115,29 @@ async fn a_directory_that_cannot_be_made_is_said_in_one_line() {
 }
 
 #[tokio::test]
-async fn requests_under_way_are_finished_before_it_stops() {
+async fn a_process_that_is_told_to_stop_ends_with_zero() {
+    let upstream = Upstream::start().await;
+    upstream.image("library/alpine:3.20");
+    let mut weir = House::in_front_of(&upstream).spawn().await;
+    weir.client().pull("library/alpine", "3.20").await;
+    weir.admin().get("/readyz").await.whole(200);
+    weir.terminate();
+    let status = weir.wait().await;
+    assert_eq!(status.code(), Some(0), "{}", weir.log());
+    assert!(weir.log().contains("library/alpine"), "{}", weir.log());
+}
+
+#[tokio::test]
+async fn requests_under_way_are_finished_after_sigterm() {
     let upstream = Upstream::start().await;
     let blob = upstream.blob("acme/app", 2_000_000);
     let gate = Gate::ajar(1_000_000);
     upstream.fault(On::Blob, Fault::Behind(gate.clone()));
-    let weir = Weir::in_front_of(&upstream).await;
+    let mut weir = House::in_front_of(&upstream).spawn().await;
     let client = weir.client();
     let mut open = client.open(&blob_path("acme/app", &blob.digest)).await;
     open.read_exact(500_000).await;
-    weir.begin_to_stop();
+    weir.terminate();
     eventually_async("nobody new is let in", || {
         let client = client.clone();
         async move { client.try_send(http::Method::GET, "/v2/").await.is_err() }
@@ -132,7 +145,7 @@ async fn requests_under_way_are_finished_before_it_stops() {
     .await;
     gate.open();
     assert_eq!(open.rest().await.whole(200), &blob.bytes[500_000..]);
-    weir.stop().await;
+    assert_eq!(weir.wait().await.code(), Some(0), "{}", weir.log());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::metrics::PullStatus;
 use crate::oci::InvalidName;
-use crate::upstream::Phase;
+use crate::upstream::{Limit, Phase};
 
 fn target() -> Target {
     Target::new("docker.io".parse().unwrap(), "acme/app".parse().unwrap())
@@ -14,7 +14,7 @@ fn target() -> Target {
 fn upstream_error(kind: ErrorKind) -> pull::Error {
     pull::Error::Upstream(upstream::Error {
         registry: "docker.io".parse().unwrap(),
-        endpoint: Some("https://10.1.2.3".into()),
+        endpoint: Some("https://registry-1.docker.io".into()),
         kind,
     })
 }
@@ -27,6 +27,7 @@ fn refusal(kind: Kind, family: Family, error: &pull::Error) -> Refusal {
         target: &target,
         reference: Some(&reference),
         family,
+        own_login: false,
     };
     pull_failed(error, &asked)
 }
@@ -225,7 +226,7 @@ fn what_leads_nowhere_is_an_unknown_name() {
         (port.status.as_u16(), port.code.as_str()),
         (400, "NAME_INVALID")
     );
-    let denied = denied(&Denied::NoRule, &target());
+    let denied = denied(Denied::NoRule, &target());
     assert_eq!(
         (denied.status.as_u16(), denied.code.as_str()),
         (403, "DENIED")

@@ -3,14 +3,23 @@
 //! Memory is ahead of this by a few seconds. Keys are places in the order, so entries come at the end
 //! and go mostly at the front, and neither costs more with a million of them.
 
+use std::ops::Bound;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use sled::IVec;
+
+use crate::clock::Timestamp;
 use crate::oci::Digest;
 use crate::store::metrics::IndexOperation;
 use crate::store::order::{Changes, Record};
+use crate::store::shared::seconds;
 
-use super::{Index, database, record};
+use super::database::{self, Trees};
+use super::{Index, TagRecord, record};
+
+/// Rows that are looked at between two questions whether to go on.
+const ROWS_AT_ONCE: usize = 1000;
 
 impl Index {
     /// A number above all that were given out.
@@ -81,9 +90,80 @@ impl Index {
         self.ask(IndexOperation::Write, |trees| trees.media_types.remove(key));
     }
 
+    /// Removes what was noted before `oldest` about content that is not stored: links and tags that
+    /// nobody asked for again, and media types of manifests that are gone. Takes as long as there are
+    /// facts; `go_on` is asked now and then.
+    pub(in crate::store) fn prune(
+        &self,
+        oldest: Timestamp,
+        is_stored: &dyn Fn(&Digest) -> bool,
+        go_on: &dyn Fn() -> bool,
+    ) {
+        let oldest_seconds = seconds(oldest);
+        self.retain(
+            go_on,
+            |trees| &trees.links,
+            |key, value| {
+                let linked_at = record::decode_seconds(value);
+                let digest = record::read_link(key);
+                linked_at.is_some_and(|at| at >= oldest_seconds)
+                    || digest.is_some_and(|digest| is_stored(&digest))
+            },
+        );
+        self.retain(
+            go_on,
+            |trees| &trees.tags,
+            |_, value| {
+                TagRecord::decode(value)
+                    .is_some_and(|record| record.checked_at >= oldest || is_stored(&record.digest))
+            },
+        );
+        self.retain(
+            go_on,
+            |trees| &trees.media_types,
+            |key, _| record::split_digest(key).is_some_and(|(digest, _)| is_stored(&digest)),
+        );
+    }
+
+    fn retain(
+        &self,
+        go_on: &dyn Fn() -> bool,
+        tree: impl Fn(&Trees) -> &sled::Tree,
+        stays: impl Fn(&[u8], &[u8]) -> bool,
+    ) {
+        let mut from = Bound::Unbounded;
+        while go_on() {
+            let rows = self.ask(IndexOperation::Read, |trees| {
+                let rows = tree(trees).range::<IVec, _>((from.clone(), Bound::Unbounded));
+                rows.take(ROWS_AT_ONCE).collect::<sled::Result<Vec<_>>>()
+            });
+            let rows = rows.unwrap_or_default();
+            let Some((last, _)) = rows.last() else {
+                return;
+            };
+            from = Bound::Excluded(last.clone());
+            for (key, value) in &rows {
+                if !stays(key, value) {
+                    // Not when it was noted anew meanwhile.
+                    self.ask(IndexOperation::Write, |trees| {
+                        tree(trees)
+                            .compare_and_swap(key, Some(value), None::<IVec>)
+                            .map(drop)
+                    });
+                }
+            }
+        }
+    }
+
     /// Brings everything to the disk. Blocking.
     pub(in crate::store) fn flush(&self) {
+        self.unflushed.store(false, Ordering::Relaxed);
         self.ask(IndexOperation::Flush, |trees| trees.flush());
+    }
+
+    /// Whether [`Index::flush`] has something to do.
+    pub(in crate::store) fn is_unflushed(&self) -> bool {
+        self.unflushed.load(Ordering::Relaxed)
     }
 
     /// Whether something was not written since the last [`Index::reopen`].
@@ -91,10 +171,10 @@ impl Index {
         self.behind.load(Ordering::Relaxed)
     }
 
-    /// Closes what there is and opens it again: after an error sled takes nothing more. What was not
-    /// written is to be written anew. Blocking.
+    /// Closes what there is and opens it again: after an error sled takes nothing more. What showed
+    /// itself damaged is put aside. What was not written is to be written anew. Blocking.
     pub(in crate::store) fn reopen(&self) {
-        let mut trees = self.trees.write().unwrap_or_else(PoisonError::into_inner);
+        let mut trees = self.trees().write().unwrap_or_else(PoisonError::into_inner);
         // Closing writes once more, and may fail once more.
         let closed = database::guarded(|| {
             drop(trees.take());
@@ -103,10 +183,11 @@ impl Index {
         if let Err(fault) = closed {
             self.note(IndexOperation::Flush, &fault);
         }
-        *trees = self.open_or_begin();
-        if trees.is_some() {
-            self.behind.store(false, Ordering::Relaxed);
-            self.failing.store(false, Ordering::Relaxed);
+        if self.damaged.swap(false, Ordering::Relaxed)
+            && let Err(fault) = self.put_aside()
+        {
+            self.note(IndexOperation::Open, &fault);
         }
+        *trees = self.open_or_begin();
     }
 }

@@ -10,13 +10,14 @@ mod record;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, RwLock};
 
 use crate::clock::Clock;
 use crate::oci::{Digest, MediaType, Tag, Target};
 
 use super::layout::Layout;
 use super::metrics::{IndexOperation, Metrics};
+use super::shared::seconds;
 
 use database::{Fault, Trees};
 pub use record::TagRecord;
@@ -24,8 +25,9 @@ pub use record::TagRecord;
 /// The index of one cache directory. Every method is quick.
 #[derive(Debug)]
 pub struct Index {
-    /// `None` while there is none to be had, on a full disk for example.
-    trees: RwLock<Option<Trees>>,
+    /// Opened by whoever needs it first, so that a large one holds up no start. `None` within while
+    /// there is none to be had, on a full disk for example.
+    trees: OnceLock<RwLock<Option<Trees>>>,
     path: PathBuf,
     clock: Clock,
     metrics: Metrics,
@@ -33,47 +35,60 @@ pub struct Index {
     failing: AtomicBool,
     /// Something was not written: the index lacks what memory has.
     behind: AtomicBool,
+    /// It opened, but reads as damaged.
+    damaged: AtomicBool,
+    /// Something was written that is not on the disk yet.
+    unflushed: AtomicBool,
 }
 
 impl Index {
-    /// Opens the index; a damaged one is put aside and an empty one begun.
-    pub(super) fn open(layout: &Layout, clock: Clock, metrics: Metrics) -> Self {
-        let index = Index {
-            trees: RwLock::new(None),
+    /// The index beside the blobs of this directory; it is opened when it is first asked.
+    pub(super) fn new(layout: &Layout, clock: Clock, metrics: Metrics) -> Self {
+        Index {
+            trees: OnceLock::new(),
             path: layout.index(),
             clock,
             metrics,
             failing: AtomicBool::new(false),
             behind: AtomicBool::new(false),
-        };
-        *index.trees.write().unwrap_or_else(PoisonError::into_inner) = index.open_or_begin();
-        index
+            damaged: AtomicBool::new(false),
+            unflushed: AtomicBool::new(false),
+        }
     }
 
+    fn trees(&self) -> &RwLock<Option<Trees>> {
+        self.trees.get_or_init(|| RwLock::new(self.open_or_begin()))
+    }
+
+    /// Opens what is there; what is damaged is put aside and an empty one begun.
     fn open_or_begin(&self) -> Option<Trees> {
-        let fault = match database::open(&self.path) {
-            Ok(trees) => return Some(trees),
-            Err(fault) => fault,
-        };
-        self.metrics.index_error(IndexOperation::Open).inc();
-        if fault.is_full_disk() {
-            // There is nothing wrong with it; it opens again when there is room.
+        let opened = database::open(&self.path).or_else(|fault| {
             self.note(IndexOperation::Open, &fault);
-            return None;
+            if fault.is_passing() {
+                return Err(fault);
+            }
+            self.put_aside()?;
+            database::open(&self.path)
+        });
+        match opened {
+            Ok(trees) => {
+                for flag in [&self.failing, &self.behind, &self.damaged] {
+                    flag.store(false, Ordering::Relaxed);
+                }
+                Some(trees)
+            }
+            Err(fault) => {
+                self.note(IndexOperation::Open, &fault);
+                None
+            }
         }
-        let aside = self
-            .path
-            .with_file_name(format!("index.bad-{}", self.clock.now().0));
-        tracing::warn!(
-            path = %self.path.display(), aside = %aside.display(), %fault,
-            "the index cannot be opened; it is put aside and an empty one begun"
-        );
-        let begun = fs::rename(&self.path, aside)
-            .map_err(Fault::from)
-            .and_then(|()| database::open(&self.path));
-        begun
-            .map_err(|fault| self.note(IndexOperation::Open, &fault))
-            .ok()
+    }
+
+    fn put_aside(&self) -> Result<(), Fault> {
+        let aside = Layout::bad_index(&self.path, self.clock.now());
+        tracing::warn!(aside = %aside.display(), "the index is put aside and an empty one begun");
+        fs::rename(&self.path, aside)?;
+        Ok(())
     }
 
     pub fn tag(&self, target: &Target, tag: &Tag) -> Option<TagRecord> {
@@ -130,12 +145,15 @@ impl Index {
 
     /// Notes that manifests of this repository name these digests.
     pub fn link(&self, target: &Target, digests: &mut dyn Iterator<Item = Digest>) {
-        let mut batch = sled::Batch::default();
-        for digest in digests {
-            batch.insert(record::link_key(target, &digest), &[]);
-        }
+        let now = record::encode_seconds(seconds(self.clock.now()));
+        // One by one: a batch would hold up everybody else's reads.
         self.ask(IndexOperation::Write, |trees| {
-            trees.links.apply_batch(batch)
+            for digest in digests {
+                trees
+                    .links
+                    .insert(record::link_key(target, &digest), &now)?;
+            }
+            Ok(())
         });
     }
 
@@ -165,11 +183,14 @@ impl Index {
         question: impl FnOnce(&Trees) -> sled::Result<T>,
     ) -> Option<T> {
         // While it is being opened again it is as if empty.
-        let trees = self.trees.try_read().ok()?;
+        let trees = self.trees().try_read().ok()?;
         let trees = trees.as_ref()?;
         match database::guarded(|| question(trees)) {
             Ok(answer) => {
                 self.failing.store(false, Ordering::Relaxed);
+                if operation == IndexOperation::Write {
+                    self.unflushed.store(true, Ordering::Relaxed);
+                }
                 Some(answer)
             }
             Err(fault) => {
@@ -182,6 +203,7 @@ impl Index {
     fn note(&self, operation: IndexOperation, fault: &Fault) {
         self.metrics.index_error(operation).inc();
         self.behind.store(true, Ordering::Relaxed);
+        self.damaged.fetch_or(fault.is_damage(), Ordering::Relaxed);
         if !self.failing.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 operation = operation.as_str(), %fault,

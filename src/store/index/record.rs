@@ -131,6 +131,20 @@ pub(super) fn link_key(target: &Target, digest: &Digest) -> Vec<u8> {
     key
 }
 
+/// The digest of a key of [`link_key`].
+pub(super) fn read_link(key: &[u8]) -> Option<Digest> {
+    let digest = key.splitn(3, |byte| *byte == SEPARATOR).nth(2)?;
+    Some(split_digest(digest)?.0)
+}
+
+pub(super) fn encode_seconds(seconds: u32) -> [u8; 4] {
+    seconds.to_be_bytes()
+}
+
+pub(super) fn decode_seconds(value: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(value.try_into().ok()?))
+}
+
 pub(super) fn digest_key(digest: &Digest) -> Vec<u8> {
     let mut key = Vec::with_capacity(65);
     push_digest(&mut key, digest);
@@ -226,6 +240,7 @@ mod tests {
             let _ = TagRecord::decode(&bytes);
             let _ = read_target(&bytes);
             let _ = read_tag(&bytes);
+            let _ = read_link(&bytes);
             let _ = decode_entry(&bytes[..bytes.len() / 2], &bytes);
             let _ = behind_target(&bytes);
         }

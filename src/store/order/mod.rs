@@ -9,6 +9,7 @@
 //! Every call takes the same time whatever is stored, except where it says so.
 
 mod ghosts;
+mod kept;
 mod queue;
 #[cfg(test)]
 mod replay;
@@ -22,6 +23,7 @@ use std::mem;
 use crate::oci::Digest;
 
 use ghosts::Ghosts;
+pub(super) use kept::{Changes, Record};
 use queue::Queue;
 use slots::{Place, Slot, Slots};
 
@@ -54,6 +56,8 @@ pub(super) struct Order {
     pins: HashSet<Digest>,
     pinned_bytes: u64,
     next_number: u64,
+    /// Numbers are as the index takes them.
+    numbered: bool,
     /// Bytes that were inserted since the start.
     inserted: u64,
     /// Entries that the index does not have as they are, or did not have a while ago.
@@ -62,27 +66,6 @@ pub(super) struct Order {
     gone: Vec<u64>,
     /// The walk over the files that is under way, or was last.
     walk: u8,
-}
-
-/// One entry, as the index keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) digest: Digest,
-    pub(super) size: u64,
-    /// Lower goes earlier.
-    pub(super) number: u64,
-    /// Seconds since the Unix epoch.
-    pub(super) last_use: u32,
-    pub(super) uses: u8,
-    /// In the main queue rather than the small one.
-    pub(super) main: bool,
-}
-
-/// What the index is to be told.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    pub(super) put: Vec<Record>,
-    pub(super) gone: Vec<u64>,
 }
 
 /// Sums over everything that is stored.
@@ -94,8 +77,8 @@ pub(super) struct Totals {
 }
 
 impl Order {
-    /// Nothing stored yet. Numbers begin at `next_number`, above all that the index has.
-    pub(super) fn new(next_number: u64) -> Self {
+    /// Nothing stored yet.
+    pub(super) fn new() -> Self {
         Order {
             slots: Slots::default(),
             small: Queue::new(Place::Small),
@@ -103,7 +86,8 @@ impl Order {
             ghosts: Ghosts::new(),
             pins: HashSet::new(),
             pinned_bytes: 0,
-            next_number,
+            next_number: 0,
+            numbered: false,
             inserted: 0,
             changed: Vec::new(),
             gone: Vec::new(),
@@ -241,57 +225,6 @@ impl Order {
         self.pins.iter().copied().collect()
     }
 
-    /// Takes in what the index has from earlier, the highest number first. Content that was inserted
-    /// meanwhile keeps its later place.
-    pub(super) fn restore(&mut self, record: &Record) {
-        if let Some(at) = self.slots.find(&record.digest) {
-            let slot = self.slots.get_mut(at);
-            slot.uses = slot.uses.saturating_add(record.uses).min(USES_MAX);
-            self.gone.push(record.number);
-            self.note_change(at);
-            return;
-        }
-        let mut slot = Slot::new(&record.digest, record.size, record.number, record.last_use);
-        slot.uses = record.uses.min(USES_MAX);
-        // The first use from now on counts.
-        slot.counted_at = self.inserted_clock().wrapping_sub(u32::MAX / 2);
-        slot.seen = self.walk.wrapping_sub(1);
-        let at = self.slots.insert(&record.digest, slot);
-        if self.pins.contains(&record.digest) {
-            self.chain(at, Place::Pinned);
-        } else if record.main {
-            self.main.push_front(&mut self.slots, at);
-        } else {
-            self.small.push_front(&mut self.slots, at);
-        }
-    }
-
-    /// What the index does not know yet, up to about `max` entries.
-    pub(super) fn take_changes(&mut self, max: usize) -> Changes {
-        let mut changes = Changes::default();
-        while changes.put.len() < max
-            && let Some(at) = self.changed.pop()
-        {
-            let slot = self.slots.get_mut(at);
-            if mem::take(&mut slot.changed) {
-                changes.put.push(self.record(at));
-            }
-        }
-        let kept = self.gone.len().saturating_sub(max);
-        changes.gone = self.gone.split_off(kept);
-        changes
-    }
-
-    /// The index has lost everything. Takes as long as there are entries.
-    pub(super) fn change_all(&mut self) {
-        self.gone.clear();
-        for at in 0..self.slots.end() {
-            if self.slots.get(at).place != Place::Free {
-                self.note_change(at);
-            }
-        }
-    }
-
     /// A page of entries, in no particular order, and where the next one begins. What comes and goes
     /// meanwhile may be missed.
     pub(super) fn page(&self, from: u32, max: u32) -> (Vec<Record>, Option<u32>) {
@@ -317,18 +250,6 @@ impl Order {
     pub(super) fn is_seen(&self, digest: &Digest) -> bool {
         let seen = |at| self.slots.get(at).seen == self.walk;
         self.slots.find(digest).is_none_or(seen)
-    }
-
-    fn record(&self, at: u32) -> Record {
-        let slot = self.slots.get(at);
-        Record {
-            digest: self.slots.digest(at),
-            size: slot.size,
-            number: slot.number,
-            last_use: slot.last_use,
-            uses: slot.uses,
-            main: slot.place != Place::Small,
-        }
     }
 
     /// To the end of the main queue, under a new number.

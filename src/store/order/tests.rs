@@ -27,7 +27,7 @@ fn evict(order: &mut Order) -> Option<Digest> {
 
 #[test]
 fn what_nobody_used_goes_first_in_first_out() {
-    let mut order = Order::new(0);
+    let mut order = Order::new();
     for n in 0..10 {
         order.insert(&digest(n), HEAVY, 0);
     }
@@ -40,7 +40,7 @@ fn what_nobody_used_goes_first_in_first_out() {
 
 #[test]
 fn what_is_used_outlives_a_scan() {
-    let mut order = Order::new(0);
+    let mut order = Order::new();
     for n in 0..10 {
         order.insert(&digest(n), HEAVY, 0);
     }
@@ -55,7 +55,7 @@ fn what_is_used_outlives_a_scan() {
 
 #[test]
 fn the_ranges_of_one_pull_are_one_use() {
-    let mut order = Order::new(0);
+    let mut order = Order::new();
     for n in 0..1000 {
         order.insert(&digest(n), HEAVY, 0);
     }
@@ -74,7 +74,7 @@ fn the_ranges_of_one_pull_are_one_use() {
 
 #[test]
 fn what_comes_back_soon_stays() {
-    let mut order = Order::new(0);
+    let mut order = Order::new();
     for n in 0..20 {
         order.insert(&digest(n), HEAVY, 0);
     }
@@ -99,7 +99,7 @@ fn what_comes_back_soon_stays() {
 
 #[test]
 fn what_is_busy_or_pinned_does_not_go() {
-    let mut order = Order::new(0);
+    let mut order = Order::new();
     for n in 0..4 {
         order.insert(&digest(n), HEAVY, 0);
     }
@@ -117,7 +117,7 @@ fn what_is_busy_or_pinned_does_not_go() {
 
 #[test]
 fn a_victim_is_found_when_everything_is_in_use() {
-    let mut order = Order::new(0);
+    let mut order = Order::new();
     for n in 0..5000 {
         order.insert(&digest(n), HEAVY, 0);
         order.requeue(order.slots.find(&digest(n)).unwrap(), USES_MAX);
@@ -127,7 +127,7 @@ fn a_victim_is_found_when_everything_is_in_use() {
 
 #[test]
 fn a_walk_sees_what_came_before_and_while_it_ran() {
-    let mut order = Order::new(0);
+    let mut order = Order::new();
     order.insert(&digest(0), HEAVY, 0);
     order.insert(&digest(1), HEAVY, 0);
     for _ in 0..3 {
@@ -158,7 +158,8 @@ impl Kept {
     }
 
     fn restore(&self) -> Order {
-        let mut order = Order::new(self.0.keys().last().map_or(0, |last| last + 1));
+        let mut order = Order::new();
+        order.number_from(self.0.keys().last().map_or(0, |last| last + 1));
         for record in self.0.values().rev() {
             order.restore(record);
         }
@@ -194,7 +195,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn totals_and_index_follow_every_step(steps in prop::collection::vec(step(), 1..200)) {
-        let mut order = Order::new(0);
+        let mut order = Order::new();
         let mut model: HashMap<Digest, u64> = HashMap::new();
         let mut kept = Kept::default();
         for step in steps {

@@ -67,8 +67,9 @@ impl Pen {
     pub(super) fn take_up(file: File, algorithm: Algorithm, claim: Arc<Claim>) -> io::Result<Self> {
         let mut hasher = Hasher::new(algorithm);
         let mut written = 0;
-        let mut buffer = vec![0; REHASH_BYTES];
-        loop {
+        let left = file.metadata()?.len();
+        let mut buffer = vec![0; if left > 0 { REHASH_BYTES } else { 0 }];
+        while written < left {
             match file.read_at(&mut buffer, written)? {
                 0 => break,
                 read => {

@@ -410,3 +410,51 @@ async fn clients_are_told_apart() {
         assert_eq!(asked.count(), tokens, "{username}");
     }
 }
+
+#[tokio::test]
+async fn a_registry_that_hides_what_is_private_is_asked_how_to_get_in() {
+    let server = Server::start(|seen| match seen.path.as_str() {
+        path if path.starts_with("/token") => token_reply(300),
+        "/v2/" => challenge(&format!("{}/token", own_url(seen)), "registry:catalog:*"),
+        _ if seen.header("authorization").is_empty() => Reply::new(404),
+        _ => image_reply(),
+    })
+    .await;
+    let mut own = registry("r.test", &[&server.url()]);
+    own.credentials.push(bot());
+    let (upstream, _) = one(own);
+    remote(&upstream, "r.test/a")
+        .manifest(&tag("1"))
+        .await
+        .unwrap();
+    remote(&upstream, "r.test/a")
+        .manifest(&tag("2"))
+        .await
+        .unwrap();
+    assert_eq!(
+        server.lines(),
+        [
+            "GET /v2/a/manifests/1",
+            "GET /v2/",
+            "GET /token?service=test&scope=repository:a:pull Basic",
+            "GET /v2/a/manifests/1 Bearer",
+            "GET /v2/a/manifests/2 Bearer",
+        ]
+    );
+    let open = Server::start(|seen| match seen.path.as_str() {
+        "/v2/" => Reply::ok("{}"),
+        _ => Reply::new(404),
+    })
+    .await;
+    let mut own = registry("r.test", &[&open.url()]);
+    own.credentials.push(bot());
+    let (upstream, _) = one(own);
+    for _ in 0..2 {
+        let error = remote(&upstream, "r.test/a")
+            .manifest(&tag("1"))
+            .await
+            .unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::NotFound));
+    }
+    assert_eq!(open.take().len(), 3);
+}

@@ -298,3 +298,15 @@ async fn lists_come_as_they_are_and_referrers_fall_back_to_their_tag() {
     let missing = remote.referrers(&sha256(b"other"), None).await.unwrap_err();
     assert!(matches!(missing.kind, ErrorKind::NotFound));
 }
+
+#[tokio::test]
+async fn one_that_is_silent_leaves_the_next_its_time() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let second = Server::start(|_| image_reply()).await;
+    let (upstream, _) = one(registry("r.test", &[&silent, &second.url()]));
+    remote(&upstream, "r.test/a")
+        .manifest(&tag("1"))
+        .await
+        .unwrap();
+}

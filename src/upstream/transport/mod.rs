@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use self::connector::Connector;
 pub(super) use self::connector::Proxies;
@@ -80,38 +80,35 @@ impl Transport {
         }
     }
 
-    /// Sends the request and waits for the head of its answer. `connect_by` bounds the wait for a
-    /// connection beside the connector's own limit.
+    /// Sends the request and waits for the head of its answer, until `by` at the latest.
     pub(super) async fn send(
         &self,
         lane: Lane,
         mut request: Request<Body>,
-        connect_by: Instant,
+        by: Instant,
     ) -> Result<Response<Incoming>, Away> {
         let client = match lane {
             Lane::Control => &self.control,
             Lane::Bulk => &self.bulk,
         };
         let started = Instant::now();
+        let timed_out = |during| Away::Timeout {
+            during,
+            after: started.elapsed(),
+        };
         let mut connection = capture_connection(&mut request);
         let mut response = pin!(client.request(request));
         let early = tokio::select! {
             biased;
             early = &mut response => Some(early),
             _ = connection.wait_for_connection_metadata() => None,
-            () = tokio::time::sleep_until(connect_by) => {
-                let after = started.elapsed();
-                return Err(Away::Timeout { during: Phase::Connect, after });
-            }
+            () = tokio::time::sleep_until(by) => return Err(timed_out(Phase::Connect)),
         };
         let answered = match early {
             Some(answered) => answered,
-            None => timeout(self.header_timeout, response)
+            None => timeout_at(by.min(Instant::now() + self.header_timeout), response)
                 .await
-                .map_err(|_elapsed| Away::Timeout {
-                    during: Phase::Headers,
-                    after: self.header_timeout,
-                })?,
+                .map_err(|_elapsed| timed_out(Phase::Headers))?,
         };
         answered.map_err(|error| fault::request_fault(&error))
     }

@@ -66,8 +66,11 @@ pull_says() { # pull_says WHEN WANTED: pulls, and waits for these alerts
   say "$(date +%T)  $1: $(query docker_hub_rate_limit_remaining) pulls left; firing: ${2:-nothing}"
 }
 
-pull_says "plenty left" ""
+scraped() { [ "$(query docker_hub_rate_limit_remaining)" = 90 ]; }
+get_manifest "$tag" || not_ok "alerts: first pull" "failed"
+check "alerts: what the upstream states arrives" within 30 scraped
 same "alerts: scrape job" 1 "$(query 'up{job="container-registry"}')"
+pull_says "plenty left" ""
 quota_front 15
 pull_says "running out" "DockerHubRateLimitLow RateLimitLow"
 quota_front 0
@@ -80,12 +83,14 @@ metrics >"$STATE/metrics"
 promtool check metrics <"$STATE/metrics" 2>&1 | grep -v '^rate_limit_total ' >"$STATE/lint" || true
 same "alerts: promtool check metrics" "" "$(cat "$STATE/lint")"
 
+# They come with the reload of the configuration and with TLS.
+later='weir_certificate_expiry_timestamp_seconds weir_config_last_reload_successful '
 # Everything that rules and dashboard ask for exists; names with colons are recorded, not scraped.
 sed -n 's/^# TYPE \([a-z_]*\) .*/\1/p' "$STATE/metrics" | sort >"$STATE/exported"
 cat "$E2E"/../../deploy/prometheus/{alerts,recording}.yml "$E2E"/../../deploy/grafana/dashboards/weir.json |
   grep -oP '(?<![:\w])(weir|container_registry|registry_request|rate_limit|docker_hub|process)_[a-z_]+(?![\w:])' |
   sed -E 's/_(bucket|count|sum)$//' | sort -u >"$STATE/wanted"
-same "alerts: metrics that rules and dashboard ask for and weir does not have" "" \
+same "alerts: metrics that rules and dashboard ask for and weir does not have" "$later" \
   "$(comm -23 "$STATE/wanted" "$STATE/exported" | tr '\n' ' ')"
 
 end quota-front

@@ -12,7 +12,7 @@ away_pull() { # away_pull WHEN
   client_purge skopeo
   local start; start=$(now)
   if client_pull skopeo docker.io/library/hello:1 >"$STATE/log/pull" 2>&1 &&
-    client_digests skopeo docker.io/library/hello:1 | grep -qx "$(digest_of hello)"; then
+    client_holds skopeo docker.io/library/hello:1 "$(digest_of hello)"; then
     ok "away: a cached image, $1"
     say "a cached image, $1: pulled in $(since "$start") s"
   else

@@ -17,12 +17,13 @@ pull() { # pull CLIENT IMAGE UPSTREAM FOLDER cold|warm
   fi
   seconds=$(since "$start")
   if [ "$outcome" = ok ]; then
-    if client_digests "$client" "$image" | grep -qx "$digest"; then ok "$name: digest"; else
+    if client_holds "$client" "$image" "$digest"; then ok "$name: digest"; else
       outcome=WRONG
       not_ok "$name: digest" "wanted $digest, found $(client_digests "$client" "$image" | tr '\n' ' ')"
     fi
   fi
   row "$client" "$image" "$5" "$outcome" "$seconds" "$(upstream_saw "$upstream")"
+  same "$name: blobs fetched twice" "" "$(fetched_twice "$upstream")"
   if [ "$5" = warm ]; then
     same "$name: blob GETs upstream" 0 "$(asked "$upstream" GET blobs)"
     same "$name: manifest GETs upstream" 0 "$(asked "$upstream" GET manifests)"

@@ -36,7 +36,11 @@ pub(super) fn fetch(state: &State, asked: &Asked) -> (On, Reply) {
         Some(("blobs", repository, digest)) => {
             let blob = shelf.repository(repository).and_then(|r| r.blob(digest));
             let on = if is_head { On::BlobHead } else { On::Blob };
-            let reply = blob.map(|blob| blob_reply(asked, blob, state.settings().ranges));
+            let settings = state.settings();
+            let reply = blob.map(|blob| Reply {
+                chunked: !settings.lengths,
+                ..blob_reply(asked, blob, settings.ranges)
+            });
             (on, reply)
         }
         Some(("manifests", repository, reference)) => {

@@ -34,6 +34,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) content: Bytes,
+    /// The end of the body is its last chunk.
+    pub(super) chunked: bool,
 }
 
 impl Reply {
@@ -42,6 +44,7 @@ impl Reply {
             status: StatusCode::from_u16(status).expect("a status"),
             headers: HeaderMap::new(),
             content: content.into(),
+            chunked: false,
         }
     }
 
@@ -156,7 +159,7 @@ pub(super) fn send(
     seen: Arc<Seen>,
 ) -> Response<Body> {
     let mut sending = Sending {
-        length: Some(reply.content.len() as u64),
+        length: (!reply.chunked).then_some(reply.content.len() as u64),
         content: reply.content,
         at: 0,
         cut_at: None,

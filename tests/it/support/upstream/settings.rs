@@ -28,6 +28,8 @@ pub struct Settings {
     pub relative_location: bool,
     /// Whether parts of blobs can be had.
     pub ranges: bool,
+    /// Whether the CDN says how long a blob is.
+    pub lengths: bool,
     /// A cache that has not got a blob yet says 404 to a HEAD of it.
     pub blob_head_is_404: bool,
     /// `Docker-Content-Digest` on HEAD of a manifest.
@@ -73,6 +75,7 @@ impl Default for Settings {
             redirect_manifests: false,
             relative_location: false,
             ranges: true,
+            lengths: true,
             blob_head_is_404: false,
             digest_on_head: true,
             fat_headers: false,

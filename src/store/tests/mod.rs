@@ -1,12 +1,16 @@
 //! The store as its callers see it.
 
-use std::fs;
+mod care;
+mod damage;
+
+use std::fs::{self, File};
 use std::path::Path;
+use std::process::Command;
 
 use super::*;
 use crate::oci::{Algorithm, MediaType, Tag, Target};
 
-pub(super) fn config(directory: &Path) -> config::Cache {
+fn config(directory: &Path) -> config::Cache {
     config::Cache {
         directory: directory.to_owned(),
         max_size: 1 << 30,
@@ -17,16 +21,20 @@ pub(super) fn config(directory: &Path) -> config::Cache {
     }
 }
 
-pub(super) fn open(directory: &Path) -> Store {
+fn open(directory: &Path) -> Store {
     try_open(&config(directory)).unwrap()
 }
 
-pub(super) fn try_open(config: &config::Cache) -> Result<Store, OpenError> {
-    let metrics = Metrics::new(&prometheus::Registry::new());
-    Store::open(config, Clock::System, metrics)
+fn try_open(config: &config::Cache) -> Result<Store, OpenError> {
+    open_at(config, Clock::System)
 }
 
-pub(super) fn sha256(content: &[u8]) -> Digest {
+fn open_at(config: &config::Cache, clock: Clock) -> Result<Store, OpenError> {
+    let metrics = Metrics::new(&prometheus::Registry::new());
+    Store::open(config, clock, metrics)
+}
+
+fn sha256(content: &[u8]) -> Digest {
     Digest::of(Algorithm::Sha256, content)
 }
 
@@ -46,6 +54,73 @@ fn content(length: usize) -> Vec<u8> {
     std::iter::repeat_with(|| random.u8(..))
         .take(length)
         .collect()
+}
+
+/// Puts content of this length, made from `name`.
+async fn put(store: &Store, name: u64, length: usize) -> Digest {
+    let content = named(name, length);
+    let digest = sha256(&content);
+    store.put(&digest, content).await.unwrap();
+    digest
+}
+
+fn named(name: u64, length: usize) -> Bytes {
+    let mut content = name.to_be_bytes().to_vec();
+    content.resize(length, 0);
+    content.into()
+}
+
+/// Bytes of the files of blobs.
+fn bytes_on_disk(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory.join("blobs/sha256")).unwrap();
+    entries
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum()
+}
+
+fn walk(store: &Store) -> Walked {
+    let mut walk = store.walk().unwrap();
+    loop {
+        if let Some(walked) = walk.step(10).unwrap() {
+            return walked;
+        }
+    }
+}
+
+/// A file system of so many bytes, where the tests may mount one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(bytes: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={bytes}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(dir.path())
+            .output();
+        mounted
+            .is_ok_and(|output| output.status.success())
+            .then(|| SmallDisk(dir))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn remount(&self, option: &str) {
+        let option = format!("remount,{option}");
+        let done = Command::new("mount")
+            .args(["-o", &option])
+            .arg(self.path())
+            .status();
+        assert!(done.unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,170 @@
+//! How bytes leave a file: mapped, so that the kernel copies them straight from the page cache to
+//! the socket, or through a buffer, where weir has to see them itself.
+//!
+//! The disk is never waited for on an async worker: what is not in memory is brought in by a thread
+//! that may block.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::buffers::{Buffer, Buffers};
+use super::mapping::Mapping;
+
+/// What is mapped at once, and where mappings end: at multiples of it. Measured: smaller ones cost
+/// more, in page tables and in switches between sender and receiver, bigger ones gain nothing.
+const WINDOW_BYTES: u64 = 4 << 20;
+/// The same where the disk has to be waited for, so that the first byte does not wait for long.
+const COLD_WINDOW_BYTES: u64 = 1 << 20;
+/// Below this, copying costs less than mapping.
+const MAP_FROM_BYTES: u64 = 64 << 10;
+/// How far apart the pages are that are asked whether they are in memory. Files are read and
+/// forgotten in greater pieces.
+const PROBE_BYTES: u64 = 64 << 10;
+
+/// The ways from files to one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Outlet {
+    buffers: Arc<Buffers>,
+    maps: bool,
+    /// Whether the file system can say "not in memory" instead of waiting for the disk.
+    can_ask: bool,
+}
+
+impl Outlet {
+    /// For a connection whose bytes go to the kernel as they are.
+    pub(super) fn to_socket(buffers: Arc<Buffers>) -> Outlet {
+        Outlet {
+            buffers,
+            maps: true,
+            can_ask: true,
+        }
+    }
+
+    /// For a connection whose bytes are read by weir before they go, to be encrypted say.
+    pub(super) fn to_reader(buffers: Arc<Buffers>) -> Outlet {
+        Outlet {
+            maps: false,
+            ..Outlet::to_socket(buffers)
+        }
+    }
+
+    /// The first bytes of a stretch of `file`; as many as are good to send at once. Empty where the
+    /// file ends.
+    pub(super) async fn take(
+        &mut self,
+        file: &Arc<File>,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<Bytes> {
+        if self.maps && length >= MAP_FROM_BYTES {
+            match self.map(file, offset, length).await {
+                Ok(bytes) => return Ok(bytes),
+                // This file system or kernel does not do it; what is wrong with the disk shows
+                // again when it is read.
+                Err(_) => self.maps = false,
+            }
+        }
+        self.read(file, offset, length).await
+    }
+
+    async fn map(&mut self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
+        let window = window(offset, length, WINDOW_BYTES);
+        if self.is_in_memory(file, offset, window as u64)? {
+            return Ok(Bytes::from_owner(Mapping::of(file, offset, window)?));
+        }
+        let window = self::window(offset, length, COLD_WINDOW_BYTES);
+        let (file, behind) = (file.clone(), offset + window as u64);
+        let bringing = tokio::task::spawn_blocking(move || {
+            let mapping = Mapping::of(&file, offset, window)?;
+            // The disk goes on reading while this window is being sent. It is only advice.
+            let ahead = NonZeroU64::new(COLD_WINDOW_BYTES);
+            let _ = rustix::fs::fadvise(&file, behind, ahead, Advice::WillNeed);
+            mapping.bring_in()?;
+            Ok::<_, io::Error>(mapping)
+        });
+        Ok(Bytes::from_owner(bringing.await??))
+    }
+
+    /// Asks some pages of the stretch.
+    fn is_in_memory(&mut self, file: &File, offset: u64, length: u64) -> io::Result<bool> {
+        let last = offset + length - 1;
+        let mut at = offset;
+        while self.can_ask {
+            match self.read_now(file, at, &mut [0])? {
+                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(_) if at == last => return Ok(true),
+                Some(_) => at = (at + PROBE_BYTES).min(last),
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn read(&mut self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
+        let mut buffer = self.buffers.take(length);
+        let filled = match self.read_now(file, offset, buffer.space(length))? {
+            Some(filled) => filled,
+            None => {
+                let filled;
+                (buffer, filled) = read_blocking(file.clone(), offset, length, buffer).await?;
+                filled
+            }
+        };
+        buffer.set_filled(filled);
+        Ok(Bytes::from_owner(buffer))
+    }
+
+    /// Reads what is in the page cache, without a thread of its own for what takes microseconds.
+    /// `None`: the disk has to be waited for.
+    fn read_now(
+        &mut self,
+        file: &File,
+        offset: u64,
+        space: &mut [u8],
+    ) -> io::Result<Option<usize>> {
+        if !self.can_ask {
+            return Ok(None);
+        }
+        match preadv2(
+            file,
+            &mut [IoSliceMut::new(space)],
+            offset,
+            ReadWriteFlags::NOWAIT,
+        ) {
+            Ok(filled) => Ok(Some(filled)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.can_ask = false;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+async fn read_blocking(
+    file: Arc<File>,
+    offset: u64,
+    length: u64,
+    mut buffer: Buffer,
+) -> io::Result<(Buffer, usize)> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let filled = file.read_at(buffer.space(length), offset);
+        filled.map(|filled| (buffer, filled))
+    });
+    reading.await?
+}
+
+/// How much of a stretch is in the window that it begins in.
+fn window(offset: u64, length: u64, window_bytes: u64) -> usize {
+    let left = window_bytes - offset % window_bytes;
+    // Not more than a window, which fits.
+    left.min(length) as usize
+}
