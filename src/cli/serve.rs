@@ -1,4 +1,4 @@
-//! `weir serve`: runs the proxy until SIGTERM or SIGINT, and drains.
+//! `weir serve`: runs the proxy until SIGTERM or SIGINT, and drains. SIGHUP reloads.
 //!
 //! What was bound goes to stdout in one line, so that a script can wait for it and read the ports.
 
@@ -51,6 +51,7 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything is bound: a signal that comes early is not lost.
     let mut stops = Stops::listen()?;
+    let mut hang_ups = signal(SignalKind::hangup())?;
     say_what_applies(&config);
     let banner = Banner::of(&config);
     // The errors of start and drain already say what happened where; their sources repeat it.
@@ -61,16 +62,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tell_systemd(NotifyState::Ready);
 
     let stop = CancellationToken::new();
+    let reloader = app.reloader();
     let serving = app.serve(stop.clone());
     tokio::pin!(serving);
-    tokio::select! {
-        ended = &mut serving => return ended.map_err(|error| anyhow::anyhow!("{error}")),
-        name = stops.next() => {
-            tracing::info!("{name}: finishing the requests under way; once more stops at once");
-            tell_systemd(NotifyState::Stopping);
-            stop.cancel();
+    let name = loop {
+        tokio::select! {
+            ended = &mut serving => return ended.map_err(|error| anyhow::anyhow!("{error}")),
+            name = stops.next() => break name,
+            // Whether it was good or not, it has said so in the log, and weir serves on.
+            _ = hang_ups.recv() => drop(reloader.reload().await),
         }
-    }
+    };
+    tracing::info!("{name}: finishing the requests under way; once more stops at once");
+    tell_systemd(NotifyState::Stopping);
+    stop.cancel();
     tokio::select! {
         ended = &mut serving => ended.map_err(|error| anyhow::anyhow!("{error}")),
         name = stops.next() => anyhow::bail!("{name} again: stopped with requests under way"),

@@ -120,9 +120,10 @@ pub enum Phase {
 
 #[derive(Debug, Clone)]
 pub enum Wrong {
+    /// Boxed, as digests would make every error large.
     Digest {
-        expected: Digest,
-        found: Digest,
+        expected: Box<Digest>,
+        found: Box<Digest>,
     },
     TooLong {
         max: u64,

@@ -16,6 +16,7 @@ mod flights;
 mod listings;
 mod manifests;
 mod ranges;
+mod reload;
 mod routing;
 mod startup;
 mod support_works;

@@ -74,6 +74,10 @@ impl Order {
         }
     }
 
+    pub(in crate::store) fn has_changes(&self) -> bool {
+        !self.changed.is_empty() || !self.gone.is_empty()
+    }
+
     /// What the index does not know yet, up to about `max` entries.
     pub(in crate::store) fn take_changes(&mut self, max: usize) -> Changes {
         let mut changes = Changes::default();

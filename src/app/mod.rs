@@ -3,6 +3,8 @@
 //! Sockets are bound before anything else; nothing here waits for the network. What must not be
 //! here: decisions about a pull.
 
+mod reload;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,10 @@ use crate::store::{self, Store};
 use crate::upkeep::{self, Upkeep};
 use crate::upstream::{self, Upstream};
 
+use reload::Rooms;
+
+pub use reload::{ReloadError, Reloader};
+
 /// How long the admin address still answers after everything else has ended.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
 
@@ -37,6 +43,7 @@ pub struct App {
     pull: Arc<Pull>,
     store: Arc<Store>,
     upkeep: Upkeep,
+    reloader: Reloader,
     drain_timeout: Duration,
 }
 
@@ -89,10 +96,11 @@ impl App {
         let upkeep_metrics = upkeep::Metrics::new(&registry);
         let upkeep = Upkeep::new(&config.cache, store.clone(), clock, upkeep_metrics);
         let upstream = Upstream::new(&config, clock, upstream::Metrics::new(&registry))?;
+        let upstream = Arc::new(upstream);
         let pull = Pull::new(
             &config,
             store.clone(),
-            Arc::new(upstream),
+            upstream.clone(),
             clock,
             pull::Metrics::new(&registry),
         );
@@ -100,7 +108,15 @@ impl App {
         let server = Server::new(&config, pull.clone(), clock, server_metrics)?;
         let health = Health::default();
         warn_of_openness(&config);
+        let drain_timeout = config.server.drain_timeout;
+        let rooms = Rooms {
+            server: server.clone(),
+            pull: pull.clone(),
+            upstream,
+            store: store.clone(),
+        };
         Ok(App {
+            reloader: Reloader::new(rooms, config, &registry),
             addresses: Addresses {
                 registry: listeners
                     .iter()
@@ -116,12 +132,17 @@ impl App {
             pull,
             store,
             upkeep,
-            drain_timeout: config.server.drain_timeout,
+            drain_timeout,
         })
     }
 
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Takes up a changed configuration while this serves.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Serves until `stop`, then drains: takes no more connections, lets requests and fills under
@@ -140,6 +161,7 @@ impl App {
         let (upkeep, upkeep_stop) = (self.upkeep, CancellationToken::new());
         let until = upkeep_stop.clone();
         let keeping = tasks.spawn(async move { upkeep.run(until).await });
+        tasks.spawn(self.reloader.watch(stop.clone()));
         tasks.close();
         self.health.set_ready(true);
 
