@@ -16,6 +16,7 @@ mod listings;
 mod manifests;
 mod metrics;
 mod missing;
+mod question;
 mod reader;
 mod segments;
 mod through;
@@ -48,7 +49,7 @@ pub struct Pull {
     clock: Clock,
     rules: ArcSwap<freshness::Rules>,
     manifests: moka::sync::Cache<Digest, Arc<Manifest>>,
-    questions: Arc<joint::Joint<manifests::Question, manifests::Told>>,
+    questions: Arc<joint::Joint<question::Question, question::Told>>,
     lists: Arc<joint::Joint<listings::Question, listings::Told>>,
     listings: listings::Listings,
     missing: missing::Missing,
@@ -62,7 +63,7 @@ pub struct Pull {
 }
 
 /// Where a client wants something from, and whose credentials the upstream shall see.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
     pub target: Target,
     pub identity: Identity,

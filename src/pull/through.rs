@@ -54,7 +54,7 @@ impl Through {
                 let source = self.download.source();
                 self.remote.mark_wrong(&expected, source);
                 let wrong = Wrong::digest(expected, found);
-                Err(wrong_content(&self.remote, source, wrong))
+                Err(wrong_content(&self.remote, Some(source), wrong))
             }
             Some(_) | None => Ok(()),
         }

@@ -249,6 +249,16 @@ impl Open {
         self.ahead.split_to(length).freeze()
     }
 
+    /// The same; `None` where the body ends before.
+    pub async fn try_read(&mut self, length: usize) -> Option<Bytes> {
+        while self.ahead.len() < length {
+            let what = format!("byte {length} of a body, {} are there", self.ahead.len());
+            let piece = in_time(what, self.next()).await?;
+            self.ahead.extend_from_slice(&piece);
+        }
+        Some(self.ahead.split_to(length).freeze())
+    }
+
     /// What is left of the body, all of it in memory.
     pub async fn rest(mut self) -> Answer {
         while let Some(piece) = in_time("the rest of a body".to_owned(), self.next()).await {
