@@ -61,7 +61,7 @@ pub(crate) fn run(weir: &Path, seed: u64, kills: usize) -> Result<()> {
         check_files(&house)?;
     }
     println!(
-        "kills: {kills} kills, every start served; {} bodies whole and right, {} cut by a kill, {} wrong; every file right after each kill",
+        "kills: {kills} kills, every start served; {} bodies whole and right, {} cut, or refused while it was down, {} wrong; every file right after each kill",
         whole.into_inner(),
         cut.into_inner(),
         wrong.load(Ordering::SeqCst),
