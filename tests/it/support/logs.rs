@@ -4,7 +4,7 @@
 //! default of `#[tokio::test]`.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
@@ -18,6 +18,7 @@ pub struct Logs {
 impl Logs {
     /// Everything down to debug.
     pub fn capture() -> Self {
+        keep_callsites_awake();
         let written = Arc::new(Mutex::new(Vec::new()));
         let writer = Writer(written.clone());
         let subscriber = tracing_subscriber::fmt()
@@ -39,6 +40,16 @@ impl Logs {
     pub fn contain(&self, words: &str) -> bool {
         self.text().contains(words)
     }
+}
+
+/// Whether anybody wants a line is remembered for the whole process. Another test that ends its
+/// capture must not put a line to sleep for this one, so somebody always wants all of them.
+fn keep_callsites_awake() {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        tracing::subscriber::set_global_default(tracing_subscriber::registry())
+            .expect("nobody else sets one in this binary");
+    });
 }
 
 #[derive(Clone)]
