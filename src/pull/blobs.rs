@@ -120,7 +120,9 @@ impl Pull {
             let (flight, lead) = self.flights.board(digest, ask).inspect_err(|_| {
                 self.metrics.refused_busy.inc();
             })?;
-            let mut progress = flight.follow();
+            let mut progress = flight.follow().inspect_err(|_| {
+                self.metrics.refused_busy.inc();
+            })?;
             let outcome = match lead {
                 Some(lead) => {
                     self.lead(ask, lead)?;

@@ -29,6 +29,8 @@ pub enum Error {
         "{limit} transfers from upstreams are under way, as many as are allowed; try again in a moment"
     )]
     Busy { limit: usize },
+    #[error("{limit} clients read along with one transfer, as many as may; try again in a moment")]
+    Crowded { limit: usize },
     #[error("the cache could not be used: {0}")]
     Store(Arc<store::Error>),
     #[error("the transfer was ended because weir is stopping")]
@@ -56,6 +58,7 @@ impl Error {
             | Error::UnknownRegistry(_) => true,
             Error::QuotaReserved { .. }
             | Error::Busy { .. }
+            | Error::Crowded { .. }
             | Error::Store(_)
             | Error::Stopping => false,
         }
@@ -76,6 +79,7 @@ impl Error {
             | Error::UnknownRegistry(_)
             | Error::QuotaReserved { .. }
             | Error::Busy { .. }
+            | Error::Crowded { .. }
             | Error::Store(_)
             | Error::Stopping => false,
         }
@@ -84,7 +88,7 @@ impl Error {
     /// Whether the bytes that came before it are good for a later transfer.
     pub(super) fn is_worth_resuming(&self) -> bool {
         match self {
-            Error::Stopping | Error::Busy { .. } => true,
+            Error::Stopping | Error::Busy { .. } | Error::Crowded { .. } => true,
             Error::Upstream(error) => match &error.kind {
                 upstream::ErrorKind::Away(_) | upstream::ErrorKind::RateLimited { .. } => true,
                 upstream::ErrorKind::NotFound

@@ -17,6 +17,8 @@ use crate::upstream::{Remote, Source};
 
 /// Other repositories that a flight may go on from, when its own fails.
 const OTHERS_MAX: usize = 8;
+/// Readers of one flight: the clients before they have an answer, and each body that is read.
+const FOLLOWERS_MAX: usize = 10_000;
 
 /// The flights under way, by digest: the same bytes are fetched once, whatever repository they are
 /// asked for in.
@@ -96,8 +98,14 @@ impl Flight {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn follow(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
+    /// Reads along, as long as there is room for one more.
+    pub(super) fn follow(&self) -> Result<watch::Receiver<Progress>, Error> {
+        if self.progress.receiver_count() >= FOLLOWERS_MAX {
+            return Err(Error::Crowded {
+                limit: FOLLOWERS_MAX,
+            });
+        }
+        Ok(self.progress.subscribe())
     }
 }
 
@@ -240,7 +248,7 @@ mod tests {
     fn a_lead_that_is_dropped_ends_the_flight_for_all() {
         let flights = Arc::new(Flights::new(8));
         let (flight, lead) = flights.board(&digest(b"a"), &ask()).unwrap();
-        let follower = flight.follow();
+        let follower = flight.follow().unwrap();
         drop(lead);
         assert!(matches!(
             follower.borrow().end,
@@ -250,6 +258,17 @@ mod tests {
             flights.board(&digest(b"a"), &ask()).unwrap().1.is_some(),
             "the next one begins anew"
         );
+    }
+
+    #[test]
+    fn more_followers_than_may_are_refused_until_one_leaves() {
+        let flights = Arc::new(Flights::new(8));
+        let (flight, _lead) = flights.board(&digest(b"a"), &ask()).unwrap();
+        let mut followers: Vec<_> = (0..FOLLOWERS_MAX).map(|_| flight.follow()).collect();
+        assert!(followers.iter().all(Result::is_ok));
+        assert!(matches!(flight.follow(), Err(Error::Crowded { .. })));
+        followers.pop();
+        assert!(flight.follow().is_ok());
     }
 
     #[test]

@@ -147,6 +147,7 @@ impl Pull {
             Error::QuotaReserved { .. }
             | Error::Stopping
             | Error::Busy { .. }
+            | Error::Crowded { .. }
             | Error::Store(_) => true,
             Error::RememberedMissing { .. }
             | Error::NotNamed { .. }

@@ -190,6 +190,7 @@ impl Pull {
             self.stop.cancel();
             self.tasks.wait().await;
         }
+        self.upstream.close().await;
     }
 
     fn remote(&self, ask: &Ask) -> Result<Remote, Error> {

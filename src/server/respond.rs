@@ -100,7 +100,7 @@ pub(super) fn pull_failed(error: &pull::Error, asked: &Asked<'_>) -> Refusal {
         pull::Error::QuotaReserved { .. } => {
             rate_limited(error.to_string(), RATE_LIMIT_RETRY, asked)
         }
-        pull::Error::Busy { .. } => Refusal::new(
+        pull::Error::Busy { .. } | pull::Error::Crowded { .. } => Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::Unavailable,
             error.to_string(),

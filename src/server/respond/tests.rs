@@ -160,6 +160,7 @@ fn what_weir_itself_cannot_do_is_said_without_paths() {
     let digest = crate::oci::Digest::of(crate::oci::Algorithm::Sha256, b"");
     for (error, status) in [
         (pull::Error::Busy { limit: 64 }, 503),
+        (pull::Error::Crowded { limit: 64 }, 503),
         (pull::Error::Stopping, 503),
         (pull::Error::QuotaReserved { target: target() }, 429),
         (
