@@ -1,32 +1,61 @@
-//! A changed configuration is taken up without a restart, whole or not at all.
+//! Taking up a changed configuration while weir runs.
 //!
-//! Everything that can be wrong is read before anything changes; a bad file leaves the old
-//! configuration in place, says why, and shows in the metrics. Sockets, the store and what is under
-//! way stay as they are.
+//! Whole or not at all: a configuration that cannot be read, or names a file that cannot be used,
+//! changes nothing. Rooms without state are swapped; the store, flights and sockets stay, and the
+//! keys that would need new ones are named.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::{IntCounter, IntGauge, Registry};
-use tokio::sync::Mutex;
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio::task::{JoinError, spawn_blocking};
-use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, LoadError};
-use crate::metrics;
+use super::metrics::Metrics;
+use crate::clock::Clock;
+use crate::config::{Config, LoadError};
 use crate::pull::Pull;
 use crate::server::{self, Server};
 use crate::store::Store;
 use crate::upstream::{self, Upstream};
 
-/// How often the files are looked at. A change counts when they look the same twice, because a
-/// certificate and its key are not replaced at one moment.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Reads the configuration again, from where it came.
+pub type Loader = Box<dyn Fn() -> Result<Config, LoadError> + Send + Sync>;
 
-/// The rooms that take up a configuration.
-#[derive(Clone)]
+/// Why a configuration is not taken up. The one before it stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Server(#[from] server::Unservable),
+    #[error(transparent)]
+    Upstream(#[from] upstream::StartError),
+    #[error("the configuration could not be taken up: {0}")]
+    Broken(#[from] JoinError),
+}
+
+/// Who wants the configuration read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// Somebody said so.
+    Asked,
+    /// The config file, or a file that it names, is another.
+    Changed,
+    /// It was refused the last time, and what it lacks may have come.
+    Refused,
+}
+
+impl Because {
+    fn as_str(self) -> &'static str {
+        match self {
+            Because::Asked => "it was asked for",
+            Because::Changed => "a file changed",
+            Because::Refused => "it was refused before",
+        }
+    }
+}
+
+/// What a reload changes.
 pub(super) struct Rooms {
     pub(super) server: Arc<Server>,
     pub(super) pull: Arc<Pull>,
@@ -34,244 +63,189 @@ pub(super) struct Rooms {
     pub(super) store: Arc<Store>,
 }
 
-/// Takes up changed configurations, one at a time. Cheap to clone.
-#[derive(Clone)]
+/// Takes up changed configurations, one at a time.
 pub struct Reloader {
+    load: Loader,
     rooms: Rooms,
-    current: Arc<Mutex<Config>>,
+    /// What sockets, limits and the store were made from.
+    started: Config,
+    current: Arc<ArcSwap<Config>>,
     metrics: Metrics,
-}
-
-/// Why a configuration was not taken up.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    #[error(transparent)]
-    Config(#[from] LoadError),
-    #[error(transparent)]
-    Server(#[from] server::Unservable),
-    #[error(transparent)]
-    Upstream(#[from] upstream::StartError),
-    #[error("the reload ended before its time: {0}")]
-    Ended(#[from] JoinError),
-}
-
-#[derive(Debug, Clone)]
-struct Metrics {
-    succeeded: IntCounter,
-    failed: IntCounter,
-    last_succeeded: IntGauge,
-}
-
-impl Metrics {
-    fn new(registry: &Registry) -> Metrics {
-        let reloads = metrics::counters(
-            registry,
-            "weir_config_reloads_total",
-            "Reloads of the configuration, by how they ended.",
-            &["result"],
-        );
-        let last_succeeded = metrics::gauge(
-            registry,
-            "weir_config_last_reload_successful",
-            "1 when the last reload was taken up, 0 when the old configuration stayed.",
-        );
-        last_succeeded.set(1);
-        Metrics {
-            succeeded: reloads.with_label_values(&["success"]),
-            failed: reloads.with_label_values(&["error"]),
-            last_succeeded,
-        }
-    }
+    clock: Clock,
+    /// Why the last one was refused; held while one is taken up.
+    refused: Mutex<Option<String>>,
+    /// Somebody who watches the files has others to watch.
+    reloaded: Notify,
 }
 
 impl Reloader {
-    pub(super) fn new(rooms: Rooms, config: Config, registry: &Registry) -> Reloader {
-        Reloader {
+    pub(super) fn new(
+        config: Config,
+        load: Loader,
+        rooms: Rooms,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Arc<Reloader> {
+        metrics.reloaded(&config, clock.now());
+        Arc::new(Reloader {
+            load,
             rooms,
-            current: Arc::new(Mutex::new(config)),
-            metrics: Metrics::new(registry),
-        }
-    }
-
-    /// Reads the configuration again, and every file that it names, and takes it up.
-    pub async fn reload(&self) -> Result<(), ReloadError> {
-        let taken_up = self.take_up().await;
-        match &taken_up {
-            Ok(()) => self.metrics.succeeded.inc(),
-            Err(error) => {
-                self.metrics.failed.inc();
-                tracing::error!("the old configuration stays: {error}");
-            }
-        }
-        self.metrics.last_succeeded.set(taken_up.is_ok().into());
-        taken_up
-    }
-
-    async fn take_up(&self) -> Result<(), ReloadError> {
-        let mut current = self.current.lock().await;
-        let (rooms, before) = (self.rooms.clone(), current.clone());
-        let reading = spawn_blocking(move || {
-            let next = read_again(&before)?;
-            let prepared = rooms.server.prepare(&next)?;
-            // The last that can fail, and it changes nothing when it does.
-            rooms.upstream.reload(&next)?;
-            rooms.server.reload(prepared);
-            rooms.pull.reload(&next);
-            rooms.store.set_limits(&next.cache);
-            Ok::<_, ReloadError>(next)
-        });
-        let next = reading.await??;
-        for warning in &next.warnings {
-            tracing::warn!("{warning}");
-        }
-        let left = needs_restart(&current, &next);
-        if left.is_empty() {
-            tracing::info!("configuration reloaded");
-        } else {
-            let keys = left.join(", ");
-            tracing::warn!("configuration reloaded; these keys need a restart: {keys}");
-        }
-        *current = next;
-        Ok(())
-    }
-
-    /// Reloads whenever one of the files changes, until `stop`.
-    pub(super) async fn watch(self, stop: CancellationToken) {
-        let mut seen = self.look().await;
-        let mut settled = seen.clone();
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = stop.cancelled() => return,
-            }
-            let now = self.look().await;
-            if now == seen && now != settled {
-                // Whether it is good or not: it is not tried again before it changes again. A
-                // failure has said why.
-                let _ = self.reload().await;
-                let after = self.look().await;
-                // What changed while it was read shall be read again; files that are named since
-                // then have just been read.
-                settled = if is_about_the_same(&now, &after) {
-                    now
-                } else {
-                    after
-                };
-            } else {
-                seen = now;
-            }
-        }
-    }
-
-    async fn look(&self) -> Seen {
-        let files = self.current.lock().await.files.clone();
-        let looking = spawn_blocking(|| {
-            let stamped = files.into_iter().map(|file| {
-                let stamp = Stamp::of(&file);
-                (file, stamp)
-            });
-            stamped.collect()
-        });
-        looking.await.unwrap_or_default()
-    }
-}
-
-/// Each file and how it looks.
-type Seen = Vec<(PathBuf, Option<Stamp>)>;
-
-fn is_about_the_same(one: &Seen, other: &Seen) -> bool {
-    one.iter()
-        .map(|(file, _)| file)
-        .eq(other.iter().map(|(file, _)| file))
-}
-
-/// What changes when a file does, behind symbolic links, as Kubernetes swaps them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    /// `None`: there is no such file now.
-    fn of(file: &std::path::Path) -> Option<Stamp> {
-        let meta = std::fs::metadata(file).ok()?;
-        Some(Stamp {
-            device: meta.dev(),
-            inode: meta.ino(),
-            length: meta.len(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
+            current: Arc::new(ArcSwap::from_pointee(config.clone())),
+            started: config,
+            metrics,
+            clock,
+            refused: Mutex::default(),
+            reloaded: Notify::new(),
         })
     }
+
+    /// What is in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.current.load_full()
+    }
+
+    pub(super) fn current(&self) -> Arc<ArcSwap<Config>> {
+        Arc::clone(&self.current)
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        let refused = self.refused.lock();
+        refused.unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Waits until a configuration was taken up.
+    pub(super) async fn reloaded(&self) {
+        self.reloaded.notified().await;
+    }
+
+    /// Takes up what the configuration says now. Gives the changed keys that need a restart.
+    pub async fn reload(
+        self: &Arc<Self>,
+        because: Because,
+    ) -> Result<Vec<&'static str>, ReloadError> {
+        let reloader = Arc::clone(self);
+        spawn_blocking(move || reloader.take_up(because)).await?
+    }
+
+    fn take_up(&self, because: Because) -> Result<Vec<&'static str>, ReloadError> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.try_to_take_up() {
+            Ok(needs_restart) => {
+                *refused = None;
+                self.reloaded.notify_one();
+                self.say_what_applies(because, &needs_restart);
+                Ok(needs_restart)
+            }
+            Err(error) => {
+                let why = error.to_string().replace('\n', "; ");
+                // What is tried again by itself and fails alike has been said.
+                if because != Because::Refused || refused.as_deref() != Some(&why) {
+                    self.metrics.refused();
+                    let because = because.as_str();
+                    tracing::error!(
+                        because,
+                        why,
+                        "the configuration is refused; the one before it stays"
+                    );
+                }
+                *refused = Some(why);
+                Err(error)
+            }
+        }
+    }
+
+    fn try_to_take_up(&self) -> Result<Vec<&'static str>, ReloadError> {
+        let config = (self.load)()?;
+        // First what can be refused; the last of it changes nothing when it is.
+        let prepared = self.rooms.server.prepare(&config)?;
+        self.rooms.upstream.reload(&config)?;
+        self.rooms.server.reload(prepared);
+        self.rooms.pull.reload(&config);
+        self.rooms.store.set_limits(&config.cache);
+        self.metrics.reloaded(&config, self.clock.now());
+        let needs_restart = needs_restart(&self.started, &config);
+        self.current.store(Arc::new(config));
+        Ok(needs_restart)
+    }
+
+    fn say_what_applies(&self, because: Because, needs_restart: &[&str]) {
+        let because = because.as_str();
+        tracing::info!(because, "configuration reloaded");
+        for warning in &self.config().warnings {
+            tracing::warn!("{warning}");
+        }
+        if !needs_restart.is_empty() {
+            tracing::warn!(
+                keys = needs_restart.join(", "),
+                "changed keys that need a restart are not in force yet"
+            );
+        }
+    }
 }
 
-/// A configuration that came from no file is the same again; only the files that it names may differ.
-fn read_again(before: &Config) -> Result<Config, LoadError> {
-    let Some(file) = &before.file else {
-        return Ok(before.clone());
-    };
-    let variables = std::env::vars_os()
-        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
-    config::load(Some(file), variables)
-}
-
-/// The changed keys that were read when weir started and are not read again.
-fn needs_restart(before: &Config, next: &Config) -> Vec<&'static str> {
-    let (old, new) = (&before.server, &next.server);
-    let (old_cache, new_cache) = (&before.cache, &next.cache);
+/// The keys that differ from what weir was started with and are read only then.
+fn needs_restart(started: &Config, config: &Config) -> Vec<&'static str> {
+    let (server, cache) = (&config.server, &config.cache);
     let keys = [
-        ("server.listen", old.listen != new.listen),
-        ("server.tls", old.tls.is_some() != new.tls.is_some()),
+        ("server.listen", started.server.listen != server.listen),
         (
-            "server.drain_timeout",
-            old.drain_timeout != new.drain_timeout,
+            "server.tls",
+            started.server.tls.is_some() != server.tls.is_some(),
         ),
         (
             "server.connections_max",
-            old.connections_max != new.connections_max,
+            started.server.connections_max != server.connections_max,
         ),
         (
             "server.header_timeout",
-            old.header_timeout != new.header_timeout,
+            started.server.header_timeout != server.header_timeout,
         ),
-        ("server.send_timeout", old.send_timeout != new.send_timeout),
-        ("admin.listen", before.admin.listen != next.admin.listen),
+        (
+            "server.send_timeout",
+            started.server.send_timeout != server.send_timeout,
+        ),
+        ("admin.listen", started.admin.listen != config.admin.listen),
         (
             "cache.directory",
-            old_cache.directory != new_cache.directory,
+            started.cache.directory != cache.directory,
         ),
-        ("cache.max_age", old_cache.max_age != new_cache.max_age),
+        ("cache.max_age", started.cache.max_age != cache.max_age),
         (
             "cache.scrub_rate",
-            old_cache.scrub_rate != new_cache.scrub_rate,
+            started.cache.scrub_rate != cache.scrub_rate,
         ),
         (
             "cache.flights_max",
-            old_cache.flights_max != new_cache.flights_max,
+            started.cache.flights_max != cache.flights_max,
+        ),
+        (
+            "upstream.parallel_above",
+            started.upstream.parallel_above != config.upstream.parallel_above,
         ),
     ];
-    let changed = keys.into_iter().filter(|(_, changed)| *changed);
+    let changed = keys.into_iter().filter(|(_, differs)| *differs);
     changed.map(|(key, _)| key).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::load_str;
 
     #[test]
-    fn only_changed_keys_that_are_read_once_need_a_restart() {
-        let config = |text| config::load_str(text, &[]).expect("it is right");
-        let before = config("");
-        assert!(needs_restart(&before, &before).is_empty());
-        let next = config(
-            "[server]\nlisten = \"127.0.0.1:5009\"\n[cache]\nscrub_rate = \"1MiB\"\n\
-             [tags]\nfresh_for = \"5m\"",
+    fn keys_that_need_a_restart_are_named_and_no_others() {
+        let config = |text| load_str(text, &[]).unwrap();
+        let started = config("");
+        let same = config(
+            "[tags]\nfresh_for = \"2m\"\n[cache]\nmax_size = \"1GiB\"\n[server]\ndrain_timeout = \"1s\"",
+        );
+        assert_eq!(needs_restart(&started, &same), [""; 0]);
+        let other = config(
+            "[server]\nlisten = \"127.0.0.1:7000\"\n[cache]\ndirectory = \"/elsewhere\"\nflights_max = 3",
         );
         assert_eq!(
-            needs_restart(&before, &next),
-            ["server.listen", "cache.scrub_rate"]
+            needs_restart(&started, &other),
+            ["server.listen", "cache.directory", "cache.flights_max"]
         );
     }
 }

@@ -153,6 +153,16 @@ pub enum Wrong {
     MediaType,
 }
 
+impl Wrong {
+    /// Content that is something else than what it was asked for as.
+    pub fn digest(expected: Digest, found: Digest) -> Self {
+        Wrong::Digest {
+            expected: Box::new(expected),
+            found: Box::new(found),
+        }
+    }
+}
+
 impl ErrorKind {
     /// Whether another endpoint may answer better. A mirror that has not got an image, or gives it
     /// to nobody without a login, says nothing about the next; a credential that was refused is not
