@@ -2,7 +2,7 @@
 //!
 //! A manifest is a hit, stale or a miss (`manifests.rs`, by the rules of `freshness.rs`); a blob is
 //! a file, or a flight that fills one (`blobs.rs`, `flight.rs`, `fill.rs`). However many clients ask,
-//! one question goes upstream at a time: manifests are asked for through [`joint::Joint`], blobs
+//! one question goes upstream at a time: manifests are asked for through `joint::Joint`, blobs
 //! through flights. This is the only room that knows both the store and the upstream.
 
 mod ahead;

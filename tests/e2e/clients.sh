@@ -79,7 +79,7 @@ client_purge() { # client_purge CLIENT: forget everything
   local ids it
   case $1 in
     docker)
-      ids=$(docker images -aq)
+      ids=$(docker images -aq | sort -u)
       # shellcheck disable=SC2086
       [ -z "$ids" ] || docker rmi -f $ids >/dev/null
       # The daemon leaves manifests behind in containerd.
