@@ -44,7 +44,7 @@
 //!
 //! # What holds everywhere
 //!
-//! - Only `pull` knows both `store` and `upstream`.
+//! - Only `pull` brings `store` and `upstream` together; `admin` shows both.
 //! - Only `upstream` opens connections to the outside.
 //! - Only `server` and `admin` know HTTP answers; `server/respond.rs` maps every error, exhaustively.
 //! - A path under a digest means verified content: bytes are checked, then published by a rename.

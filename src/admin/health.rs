@@ -30,7 +30,7 @@ pub(super) async fn live() -> &'static str {
 }
 
 pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    if admin.health.is_ready() {
+    if admin.0.health.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")

@@ -5,11 +5,13 @@
 
 mod check;
 mod completions;
+mod desk;
 mod print;
+mod resolve;
 mod serve;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -51,6 +53,8 @@ enum Command {
     Serve,
     /// Read the configuration and report every problem with its key and the cure
     Check(check::Arguments),
+    /// Say what images mean here: registry, endpoints, credentials and why, cached or not
+    Resolve(resolve::Arguments),
     /// Print the completion script for a shell
     Completions(completions::Arguments),
 }
@@ -68,6 +72,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match &arguments.command {
         None | Some(Command::Serve) => serve::run(&arguments),
         Some(Command::Check(check)) => check::run(&arguments, check),
+        Some(Command::Resolve(resolve)) => resolve::run(&arguments, resolve),
         Some(Command::Completions(completions)) => {
             completions::run(completions, &mut Arguments::command())
         }
@@ -76,10 +81,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 impl Arguments {
     fn load(&self) -> Result<Config, LoadError> {
-        // A variable that is no text cannot be a key either.
-        let variables = std::env::vars_os()
-            .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
-        config::load(self.config.as_deref(), variables)
+        load(self.config.as_deref())
     }
 
     /// Sets up the log.
@@ -90,4 +92,12 @@ impl Arguments {
         let level = self.log_level.as_deref().or(from_environment.as_deref());
         logging::start(self.log_format, level, Style::for_stderr().is_coloured())
     }
+}
+
+/// Reads the configuration as it is now.
+fn load(file: Option<&Path>) -> Result<Config, LoadError> {
+    // A variable that is no text cannot be a key either.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+    config::load(file, variables)
 }

@@ -1,9 +1,12 @@
-//! `weir serve`: runs the proxy until SIGTERM or SIGINT, and drains.
+//! `weir serve`: runs the proxy until SIGTERM or SIGINT, and drains. SIGHUP reloads.
 //!
 //! What was bound goes to stdout in one line, so that a script can wait for it and read the ports.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::print::{self, Style};
 use super::{FAILED, WRONG};
-use crate::app::{Addresses, App};
+use crate::app::{Addresses, App, Because, Loader, Reloader};
 use crate::clock::Clock;
 use crate::config::{Config, size_text};
 
+/// However impatient the watchdog is.
+const WATCHDOG_MIN: Duration = Duration::from_millis(100);
 /// How many tasks a worker serves before it looks which sockets have news. One that sends a blob
 /// takes up to a millisecond, and whoever asks for a manifest should not wait for many of them.
 const TASKS_PER_LOOK: u32 = 8;
@@ -36,7 +41,7 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
         .event_interval(TASKS_PER_LOOK)
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(serve(config)),
+        Ok(runtime) => runtime.block_on(serve(config, loader(arguments.config.clone()))),
         Err(error) => Err(anyhow::Error::new(error).context("no worker threads can be started")),
     };
     match ended {
@@ -48,26 +53,33 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+fn loader(file: Option<PathBuf>) -> Loader {
+    Box::new(move || super::load(file.as_deref()))
+}
+
+async fn serve(config: Config, load: Loader) -> anyhow::Result<()> {
     // Before anything is bound: a signal that comes early is not lost.
-    let mut stops = Stops::listen()?;
+    let (mut stops, mut hangup) = (Stops::listen()?, signal(SignalKind::hangup())?);
     say_what_applies(&config);
     let banner = Banner::of(&config);
     // The errors of start and drain already say what happened where; their sources repeat it.
-    let app = App::start(config, Clock::System)
+    let app = App::start_reloading(config, load, Clock::System)
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     print::out(banner.line(app.addresses()).as_bytes());
-    tell_systemd(NotifyState::Ready);
+    tell_systemd(&[NotifyState::Ready]);
 
     let stop = CancellationToken::new();
+    let reloader = app.reloader();
     let serving = app.serve(stop.clone());
     tokio::pin!(serving);
+    let background = async { tokio::join!(reload_on(&mut hangup, &reloader), reassure_systemd()) };
     tokio::select! {
         ended = &mut serving => return ended.map_err(|error| anyhow::anyhow!("{error}")),
+        _ = background => {}
         name = stops.next() => {
             tracing::info!("{name}: finishing the requests under way; once more stops at once");
-            tell_systemd(NotifyState::Stopping);
+            tell_systemd(&[NotifyState::Stopping]);
             stop.cancel();
         }
     }
@@ -91,9 +103,36 @@ fn say_what_applies(config: &Config) {
     }
 }
 
+/// Never ends.
+async fn reload_on(hangup: &mut Signal, reloader: &Arc<Reloader>) {
+    loop {
+        if hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            tell_systemd(&[NotifyState::Reloading, now]);
+        }
+        // It says itself what came of it.
+        let _ = reloader.reload(Because::Asked).await;
+        tell_systemd(&[NotifyState::Ready]);
+    }
+}
+
+/// Tells the watchdog of systemd, where there is one, that the workers still turn. Never ends.
+async fn reassure_systemd() {
+    let Some(patience) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
+    };
+    let mut turns = tokio::time::interval((patience / 2).max(WATCHDOG_MIN));
+    loop {
+        turns.tick().await;
+        tell_systemd(&[NotifyState::Watchdog]);
+    }
+}
+
 /// For a service of `Type=notify`; without one nothing happens.
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd was not told");
     }
 }

@@ -25,3 +25,4 @@ pub use checked::*;
 pub use load::{LoadError, load, load_str};
 pub use problem::{Danger, Place, Problem, Problems, Warning, Wrong};
 pub(crate) use units::{duration_text, size_text};
+pub(crate) use values::without_login;

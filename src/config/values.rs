@@ -125,7 +125,7 @@ pub(super) fn proxy(text: &str) -> Result<String, Wrong> {
 }
 
 /// A URL without user and password, for messages.
-pub(super) fn without_login(text: &str) -> String {
+pub(crate) fn without_login(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     match rest.rsplit_once('@') {
         None => text.to_owned(),

@@ -4,6 +4,7 @@
 //! the closed sets of label values and the making of a metric. A label never holds a name, path or
 //! client that somebody outside chose.
 
+mod certificate;
 mod openmetrics;
 
 use std::time::Duration;
@@ -13,6 +14,8 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use certificate::{CertificateRole, certificate_expiry, expiry_of};
 
 /// The label value where a request concerns no configured registry.
 pub const NO_REGISTRY: &str = "none";

@@ -20,6 +20,8 @@ const WORTH_WAITING_FOR: Duration = Duration::from_millis(300);
 /// A range closer than this to the frontier waits for the fill, however slow that is: a request of
 /// its own would take as long.
 const NEAR_BYTES: u64 = 256 << 10;
+/// How soon a range that waits for the fill is considered again.
+pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Of a blob's length, the part that may be fetched ahead in one flight.
 const BUDGET_DIVISOR: u64 = 4;
 /// What may be fetched ahead of any blob, however short.
@@ -28,6 +30,8 @@ const BUDGET_BYTES_MIN: u64 = 4 << 20;
 /// What a flight keeps to decide about ranges ahead of it.
 pub(super) struct Ahead {
     begun: Instant,
+    /// Bytes that an earlier flight had left.
+    begun_at: AtomicU64,
     fetched: AtomicU64,
 }
 
@@ -35,8 +39,14 @@ impl Ahead {
     pub(super) fn new() -> Self {
         Ahead {
             begun: Instant::now(),
+            begun_at: AtomicU64::new(0),
             fetched: AtomicU64::new(0),
         }
+    }
+
+    /// The fill goes on behind the bytes that are there.
+    pub(super) fn begin_at(&self, written: u64) {
+        self.begun_at.store(written, Ordering::Relaxed);
     }
 
     /// Whether `first..` should have a request of its own, when `written` bytes are there by now.
@@ -46,10 +56,11 @@ impl Ahead {
             return false;
         }
         let elapsed = now.saturating_duration_since(self.begun);
-        if written == 0 {
+        let came = written.saturating_sub(self.begun_at.load(Ordering::Relaxed));
+        if came == 0 {
             return elapsed > WORTH_WAITING_FOR;
         }
-        let until_there = elapsed.as_secs_f64() * distance as f64 / written as f64;
+        let until_there = elapsed.as_secs_f64() * distance as f64 / came as f64;
         until_there > WORTH_WAITING_FOR.as_secs_f64()
     }
 
@@ -74,21 +85,31 @@ pub(super) struct Scout {
     pub(super) ahead: Arc<Ahead>,
 }
 
+/// What became of a range ahead of its fill.
+pub(super) enum Scouted {
+    /// The fill seems to get there as soon; that may change.
+    NotYet,
+    /// It has to wait for the fill.
+    Never,
+    Found(Box<Download>),
+}
+
 impl Scout {
     /// A request for `at..end`, where it is worth one. An upstream that refuses is no reason to fail:
     /// the fill gets there in the end.
-    pub(super) async fn fetch(&self, at: u64, end: u64, written: u64) -> Option<Download> {
-        if !self.ahead.is_worth_it(at, written, Instant::now())
-            || !self.ahead.reserve(end - at, self.length)
-        {
-            return None;
+    pub(super) async fn fetch(&self, at: u64, end: u64, written: u64) -> Scouted {
+        if !self.ahead.is_worth_it(at, written, Instant::now()) {
+            return Scouted::NotYet;
+        }
+        if !self.ahead.reserve(end - at, self.length) {
+            return Scouted::Never;
         }
         match self.remote.blob_range(&self.digest, at, end - 1).await {
-            Ok(download) if download.offset() == at => Some(download),
-            Ok(_) => None,
+            Ok(download) if download.offset() == at => Scouted::Found(Box::new(download)),
+            Ok(_) => Scouted::Never,
             Err(error) => {
                 tracing::debug!(digest = %self.digest, %error, "range not fetched ahead");
-                None
+                Scouted::Never
             }
         }
     }
@@ -124,6 +145,9 @@ mod tests {
         // Nothing has come yet.
         assert!(!ahead.is_worth_it(10 * MIB, 0, after(10)));
         assert!(ahead.is_worth_it(10 * MIB, 0, after(1_000)));
+        // What was there before the flight began says nothing about its speed.
+        ahead.begin_at(100 * MIB);
+        assert!(ahead.is_worth_it(200 * MIB, 101 * MIB, after(1_000)));
     }
 
     #[test]

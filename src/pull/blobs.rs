@@ -117,7 +117,7 @@ impl Pull {
                 };
                 return Ok(Answer::new(blob, Outcome::Hit));
             }
-            let (flight, lead) = self.flights.board(digest).inspect_err(|_| {
+            let (flight, lead) = self.flights.board(digest, ask).inspect_err(|_| {
                 self.metrics.refused_busy.inc();
             })?;
             let mut progress = flight.follow();
@@ -127,7 +127,11 @@ impl Pull {
                     Outcome::Miss
                 }
                 None => {
-                    self.confirm_blob(ask, digest).await?;
+                    // The upstream's answer to this very question is on its way.
+                    if !flight.is_for(ask) {
+                        self.confirm_blob(ask, digest).await?;
+                        flight.offer(ask, self.remote(ask)?);
+                    }
                     Outcome::Joined
                 }
             };
@@ -155,9 +159,11 @@ impl Pull {
                 }
                 Err(Unopened::Uncached) => return self.stream_through(ask, digest).await,
                 Err(Unopened::Failed(error))
-                    if outcome == Outcome::Joined && error.is_about_the_repository() =>
+                    if outcome == Outcome::Joined
+                        && (error.is_about_the_content()
+                            || !flight.is_for(ask) && error.is_about_the_repository()) =>
                 {
-                    debug!(%digest, %error, "the flight failed for another repository's reasons");
+                    debug!(%digest, %error, "the flight failed; another may fare better");
                     failed = Some(error);
                 }
                 Err(Unopened::Failed(error)) => return Err(error),

@@ -61,6 +61,26 @@ impl Error {
         }
     }
 
+    /// Whether what came was wrong, so that it is asked for elsewhere the next time.
+    pub(super) fn is_about_the_content(&self) -> bool {
+        match self {
+            Error::Upstream(error) => match &error.kind {
+                upstream::ErrorKind::Wrong(_) => true,
+                upstream::ErrorKind::NotFound
+                | upstream::ErrorKind::Refused { .. }
+                | upstream::ErrorKind::RateLimited { .. }
+                | upstream::ErrorKind::Away(_) => false,
+            },
+            Error::RememberedMissing { .. }
+            | Error::NotNamed { .. }
+            | Error::UnknownRegistry(_)
+            | Error::QuotaReserved { .. }
+            | Error::Busy { .. }
+            | Error::Store(_)
+            | Error::Stopping => false,
+        }
+    }
+
     /// Whether the bytes that came before it are good for a later transfer.
     pub(super) fn is_worth_resuming(&self) -> bool {
         match self {

@@ -100,23 +100,69 @@ impl Pull {
             },
             staged.written(),
         );
-        let transfer = Transfer::new(&self.segments, remote, *lead.digest(), download);
-        if let Err(error) = self.transfer(lead, transfer, &mut staged).await {
-            if error.is_worth_resuming() && staged.written() > 0 {
-                info!(digest = %lead.digest(), bytes = staged.written(), "partial blob kept");
-                self.metrics.parked.inc();
-                staged.park();
+        let begun_at = staged.written();
+        let mut transfer = Transfer::new(&self.segments, remote.clone(), *lead.digest(), download);
+        while let Err(error) = self.transfer(lead, transfer, &mut staged).await {
+            match self.hand_over(lead, &mut staged, length, &error).await {
+                Some(other) => transfer = other,
+                None => return self.give_up(lead, staged, error),
             }
-            return End::Failed(error);
         }
         match staged.verify().await {
             Ok(()) => lead.verified(staged.written()),
-            Err(error) => return End::Failed(unpublished(error, remote, &source)),
+            Err(error) => {
+                // What an earlier process left may be what is wrong.
+                let source = (begun_at == 0).then_some(&source);
+                return End::Failed(unpublished(error, remote, source));
+            }
         }
         match staged.publish().await {
             Ok(_) => End::Landed,
-            Err(error) => End::Failed(unpublished(error, remote, &source)),
+            Err(error) => End::Failed(unpublished(error, remote, Some(&source))),
         }
+    }
+
+    /// Goes on from another repository or registry that a follower came for.
+    async fn hand_over(
+        &self,
+        lead: &Lead,
+        staged: &mut Staged,
+        length: Option<u64>,
+        error: &Error,
+    ) -> Option<Transfer<'_>> {
+        let Error::Upstream(error) = error else {
+            return None;
+        };
+        staged.flush().await.ok()?;
+        let written = staged.written();
+        while let Some(other) = lead.other() {
+            let download = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                download = other.blob(lead.digest(), written) => download,
+            };
+            match download {
+                Ok(download) if download.length() == length && download.offset() <= written => {
+                    info!(
+                        digest = %lead.digest(), bytes = written, %error,
+                        endpoint = %download.source().endpoint, "blob taken up elsewhere"
+                    );
+                    let transfer = Transfer::new(&self.segments, other, *lead.digest(), download);
+                    return Some(transfer.behind(written));
+                }
+                Ok(_) => {}
+                Err(error) => debug!(digest = %lead.digest(), %error, "nor is it to be had there"),
+            }
+        }
+        None
+    }
+
+    fn give_up(&self, lead: &Lead, staged: Staged, error: Error) -> End {
+        if error.is_worth_resuming() && staged.written() > 0 {
+            info!(digest = %lead.digest(), bytes = staged.written(), "partial blob kept");
+            self.metrics.parked.inc();
+            staged.park();
+        }
+        End::Failed(error)
     }
 
     async fn transfer(
@@ -198,14 +244,15 @@ fn timed_out(target: &Target) -> upstream::Error {
     }
 }
 
-fn unpublished(error: PublishError, remote: &Remote, source: &Source) -> Error {
+fn unpublished(error: PublishError, remote: &Remote, source: Option<&Source>) -> Error {
     match error {
         PublishError::WrongDigest {
             expected, found, ..
         } => {
-            remote.mark_wrong(&expected, source);
-            let found = *found;
-            wrong_content(remote, source, upstream::Wrong::Digest { expected, found })
+            if let Some(source) = source {
+                remote.mark_wrong(&expected, source);
+            }
+            wrong_content(remote, source, upstream::Wrong::digest(expected, *found))
         }
         PublishError::WrongLength {
             expected, found, ..
@@ -214,10 +261,14 @@ fn unpublished(error: PublishError, remote: &Remote, source: &Source) -> Error {
     }
 }
 
-pub(super) fn wrong_content(remote: &Remote, source: &Source, wrong: upstream::Wrong) -> Error {
+pub(super) fn wrong_content(
+    remote: &Remote,
+    source: Option<&Source>,
+    wrong: upstream::Wrong,
+) -> Error {
     Error::Upstream(upstream::Error {
         registry: remote.target().registry.clone(),
-        endpoint: Some(Arc::clone(&source.endpoint)),
+        endpoint: source.map(|source| Arc::clone(&source.endpoint)),
         kind: upstream::ErrorKind::Wrong(wrong),
     })
 }

@@ -10,10 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::Error;
 use super::ahead::Ahead;
+use super::{Ask, Error};
 use crate::oci::Digest;
-use crate::upstream::Source;
+use crate::upstream::{Remote, Source};
+
+/// Other repositories that a flight may go on from, when its own fails.
+const OTHERS_MAX: usize = 8;
 
 /// The flights under way, by digest: the same bytes are fetched once, whatever repository they are
 /// asked for in.
@@ -34,6 +37,7 @@ impl Flights {
     pub(super) fn board(
         self: &Arc<Self>,
         digest: &Digest,
+        ask: &Ask,
     ) -> Result<(Arc<Flight>, Option<Lead>), Error> {
         let mut under_way = self.lock();
         if let Some(flight) = under_way.get(digest) {
@@ -45,6 +49,8 @@ impl Flights {
         let flight = Arc::new(Flight {
             progress: watch::Sender::new(Progress::default()),
             ahead: Arc::new(Ahead::new()),
+            ask: ask.clone(),
+            others: Mutex::default(),
         });
         under_way.insert(*digest, Arc::clone(&flight));
         let lead = Lead {
@@ -66,9 +72,30 @@ impl Flights {
 pub(super) struct Flight {
     progress: watch::Sender<Progress>,
     pub(super) ahead: Arc<Ahead>,
+    /// Whose request began it.
+    ask: Ask,
+    /// Where else the bytes can be had, by those who joined for another repository.
+    others: Mutex<Vec<(Ask, Remote)>>,
 }
 
 impl Flight {
+    /// Whether the flight asks for just what `ask` may have.
+    pub(super) fn is_for(&self, ask: &Ask) -> bool {
+        self.ask == *ask
+    }
+
+    /// Tells where the flight may go on when it fails where it is.
+    pub(super) fn offer(&self, ask: &Ask, remote: Remote) {
+        let mut others = self.others();
+        if others.len() < OTHERS_MAX && others.iter().all(|(known, _)| known != ask) {
+            others.push((ask.clone(), remote));
+        }
+    }
+
+    fn others(&self) -> MutexGuard<'_, Vec<(Ask, Remote)>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn follow(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
@@ -90,11 +117,13 @@ impl Progress {
     /// that nobody holds a complete body that is wrong.
     pub(super) fn frontier(&self) -> u64 {
         match &self.opened {
+            _ if self.verified => self.written,
             Some(Opened {
                 length: Some(length),
                 ..
-            }) if !self.verified => self.written.min(length.saturating_sub(1)),
-            Some(_) | None => self.written,
+            }) => self.written.min(length.saturating_sub(1)),
+            // Any byte may be the last.
+            Some(_) | None => self.written.saturating_sub(1),
         }
     }
 }
@@ -130,7 +159,13 @@ impl Lead {
         &self.digest
     }
 
+    /// Another place to go on from, where there is one.
+    pub(super) fn other(&self) -> Option<Remote> {
+        self.flight.others().pop().map(|(_, remote)| remote)
+    }
+
     pub(super) fn opened(&self, opened: Opened, written: u64) {
+        self.flight.ahead.begin_at(written);
         self.flight.progress.send_modify(|progress| {
             progress.opened = Some(opened);
             progress.written = written;
@@ -177,7 +212,16 @@ impl Drop for Lead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Algorithm;
+    use crate::oci::{Algorithm, Target};
+    use crate::upstream::Identity;
+
+    fn ask() -> Ask {
+        Ask {
+            target: Target::new("docker.io".parse().unwrap(), "alpine".parse().unwrap()),
+            identity: Identity::Stored,
+            trace: None,
+        }
+    }
 
     fn digest(of: &[u8]) -> Digest {
         Digest::of(Algorithm::Sha256, of)
@@ -186,16 +230,16 @@ mod tests {
     #[test]
     fn there_is_one_lead_for_a_digest() {
         let flights = Arc::new(Flights::new(8));
-        let (_, lead) = flights.board(&digest(b"a")).unwrap();
+        let (_, lead) = flights.board(&digest(b"a"), &ask()).unwrap();
         assert!(lead.is_some());
-        assert!(flights.board(&digest(b"a")).unwrap().1.is_none());
-        assert!(flights.board(&digest(b"b")).unwrap().1.is_some());
+        assert!(flights.board(&digest(b"a"), &ask()).unwrap().1.is_none());
+        assert!(flights.board(&digest(b"b"), &ask()).unwrap().1.is_some());
     }
 
     #[test]
     fn a_lead_that_is_dropped_ends_the_flight_for_all() {
         let flights = Arc::new(Flights::new(8));
-        let (flight, lead) = flights.board(&digest(b"a")).unwrap();
+        let (flight, lead) = flights.board(&digest(b"a"), &ask()).unwrap();
         let follower = flight.follow();
         drop(lead);
         assert!(matches!(
@@ -203,7 +247,7 @@ mod tests {
             Some(End::Failed(Error::Stopping))
         ));
         assert!(
-            flights.board(&digest(b"a")).unwrap().1.is_some(),
+            flights.board(&digest(b"a"), &ask()).unwrap().1.is_some(),
             "the next one begins anew"
         );
     }
@@ -211,16 +255,16 @@ mod tests {
     #[test]
     fn more_flights_than_allowed_are_refused() {
         let flights = Arc::new(Flights::new(1));
-        let (_, lead) = flights.board(&digest(b"a")).unwrap();
+        let (_, lead) = flights.board(&digest(b"a"), &ask()).unwrap();
         assert!(matches!(
-            flights.board(&digest(b"b")),
+            flights.board(&digest(b"b"), &ask()),
             Err(Error::Busy { limit: 1 })
         ));
         assert!(
-            flights.board(&digest(b"a")).is_ok(),
+            flights.board(&digest(b"a"), &ask()).is_ok(),
             "joining is no new flight"
         );
         drop(lead);
-        assert!(flights.board(&digest(b"b")).is_ok());
+        assert!(flights.board(&digest(b"b"), &ask()).is_ok());
     }
 }

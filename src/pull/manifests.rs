@@ -9,53 +9,12 @@ use tracing::{debug, info, warn};
 
 use super::freshness::Freshness;
 use super::joint::Part;
+use super::question::{Heard, Known, Question, Told, What};
 use super::{Answer, Ask, Error, ManifestHead, Outcome, Pull};
 use crate::clock::Timestamp;
 use crate::oci::{Digest, MANIFEST_BYTES_MAX, Manifest, Reference, Tag, Target};
 use crate::store::TagRecord;
-use crate::upstream::{self, Fetched, Head, Remote, Source};
-
-/// What is asked upstream once for everybody who wants to know.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Question {
-    target: Target,
-    identity: upstream::Identity,
-    reference: Reference,
-    what: What,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum What {
-    Digest,
-    Content,
-}
-
-/// The upstream's word, after it was put into the cache.
-pub(super) type Told = Result<Heard, Error>;
-
-#[derive(Debug, Clone)]
-pub(super) struct Heard {
-    known: Known,
-    /// Whether the cached content was confirmed rather than fetched.
-    confirmed: bool,
-    source: Source,
-}
-
-/// What is known of a manifest: its head always, its bytes where they were needed.
-#[derive(Debug, Clone)]
-enum Known {
-    Head(ManifestHead),
-    Whole(Arc<Manifest>),
-}
-
-impl Known {
-    fn head(&self) -> ManifestHead {
-        match self {
-            Known::Head(head) => head.clone(),
-            Known::Whole(manifest) => ManifestHead::from(&**manifest),
-        }
-    }
-}
+use crate::upstream::{self, Fetched, Head, Remote};
 
 impl Pull {
     /// The manifest itself, for a `GET`.
@@ -232,7 +191,13 @@ impl Pull {
         };
         let work = || {
             let (pull, question) = (Arc::clone(self), question.clone());
-            async move { pull.hear(&question, &remote).await }
+            async move {
+                let stop = pull.stop.clone();
+                tokio::select! {
+                    () = stop.cancelled() => Err(Error::Stopping),
+                    told = pull.hear(&question, &remote) => told,
+                }
+            }
         };
         Ok(self.questions.begin(&self.tasks, question.clone(), work))
     }
@@ -276,16 +241,23 @@ impl Pull {
         };
         let heard = match self.stored_manifest(&digest).await {
             // Whatever this tag meant before, what it means now is here.
-            Some(manifest) => Heard {
-                known: Known::Whole(manifest),
-                confirmed: true,
-                source: head.source,
-            },
+            Some(manifest) => {
+                if known_before
+                    .as_ref()
+                    .is_none_or(|known| known.digest != digest)
+                {
+                    self.note_children(&question.target, &manifest);
+                }
+                Heard {
+                    known: Known::Whole(manifest),
+                    confirmed: true,
+                    source: head.source,
+                }
+            }
             None if question.what == What::Content => {
                 self.spare_quota(question, remote, known_before.as_ref())
                     .await?;
-                self.fetch(question, remote, &Reference::Digest(digest))
-                    .await?
+                self.fetch_meant(question, remote, digest).await?
             }
             None => match complete_head(&head) {
                 Some(known) => Heard {
@@ -293,10 +265,7 @@ impl Pull {
                     confirmed: false,
                     source: head.source,
                 },
-                None => {
-                    self.fetch(question, remote, &Reference::Digest(digest))
-                        .await?
-                }
+                None => self.fetch_meant(question, remote, digest).await?,
             },
         };
         debug!(target = %question.target, %tag, %digest, confirmed = heard.confirmed, "tag checked");
@@ -319,6 +288,26 @@ impl Pull {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Fetches what a tag means, together with those who ask for it by its digest: it costs one pull.
+    async fn fetch_meant(
+        self: &Arc<Self>,
+        question: &Question,
+        remote: &Remote,
+        digest: Digest,
+    ) -> Told {
+        let meant = Question {
+            reference: Reference::Digest(digest),
+            what: What::Content,
+            ..question.clone()
+        };
+        let work = || {
+            let (pull, meant, remote) = (Arc::clone(self), meant.clone(), remote.clone());
+            async move { pull.fetch(&meant, &remote, &meant.reference).await }
+        };
+        let fetched = self.questions.run(&self.tasks, meant.clone(), work).await;
+        fetched.map_or(Err(Error::Stopping), |(told, _)| told)
     }
 
     async fn hear_head(self: &Arc<Self>, question: &Question, remote: &Remote) -> Told {

@@ -16,6 +16,7 @@ mod listings;
 mod manifests;
 mod metrics;
 mod missing;
+mod question;
 mod reader;
 mod segments;
 mod through;
@@ -31,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::oci::{Digest, Manifest, MediaType, Target};
 use crate::store::Store;
-use crate::upstream::{Identity, Remote, Source, Upstream};
+use crate::upstream::{Identity, Remote, Source, TraceParent, Upstream};
 
 pub use blobs::Blob;
 pub use error::Error;
@@ -48,7 +49,7 @@ pub struct Pull {
     clock: Clock,
     rules: ArcSwap<freshness::Rules>,
     manifests: moka::sync::Cache<Digest, Arc<Manifest>>,
-    questions: Arc<joint::Joint<manifests::Question, manifests::Told>>,
+    questions: Arc<joint::Joint<question::Question, question::Told>>,
     lists: Arc<joint::Joint<listings::Question, listings::Told>>,
     listings: listings::Listings,
     missing: missing::Missing,
@@ -62,10 +63,12 @@ pub struct Pull {
 }
 
 /// Where a client wants something from, and whose credentials the upstream shall see.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
     pub target: Target,
     pub identity: Identity,
+    /// Handed on to the upstream, where this causes a question.
+    pub trace: Option<TraceParent>,
 }
 
 /// Content, and how it was come by.
@@ -172,6 +175,11 @@ impl Pull {
             .store(Arc::new(freshness::Rules::new(&config.tags)));
     }
 
+    /// What is kept of this content in memory goes: it was removed from the store.
+    pub fn forget(&self, digest: &Digest) {
+        self.manifests.invalidate(digest);
+    }
+
     /// Ends what runs towards upstreams: fills are finished until `deadline` is over, then parked.
     pub async fn drain(&self, deadline: Duration) {
         self.tasks.close();
@@ -187,6 +195,7 @@ impl Pull {
     fn remote(&self, ask: &Ask) -> Result<Remote, Error> {
         self.upstream
             .remote(&ask.target, ask.identity.clone())
+            .map(|remote| remote.traced(ask.trace.clone()))
             .ok_or_else(|| Error::UnknownRegistry(ask.target.registry.clone()))
     }
 }

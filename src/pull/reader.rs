@@ -11,7 +11,7 @@ use prometheus::IntGauge;
 use tokio::sync::watch;
 
 use super::Error;
-use super::ahead::{self, Scout};
+use super::ahead::{self, Scout, Scouted};
 use super::flight::{End, Progress};
 use super::through::Through;
 use crate::store;
@@ -89,7 +89,7 @@ pub(super) struct Growing {
     /// `None`: to the end, wherever that turns out to be.
     end: Option<u64>,
     progress: watch::Receiver<Progress>,
-    /// For ranges far ahead; asked once.
+    /// For ranges far ahead; gone once it is decided whether this one has a request of its own.
     scout: Option<Scout>,
     /// The upstream request of this range's own, until the fill has caught up.
     ahead: Option<Box<Download>>,
@@ -127,8 +127,22 @@ impl Growing {
             if let Some(bytes) = self.next_ahead().await? {
                 return Ok(Some(Piece::Bytes(bytes)));
             }
-            self.progress.changed().await.map_err(|_| Error::Stopping)?;
+            self.wait().await?;
         }
+    }
+
+    /// Until the fill has moved, or it is time to think again about a request of its own.
+    async fn wait(&mut self) -> Result<(), Error> {
+        let changed = self.progress.changed();
+        let changed = if self.scout.is_some() {
+            tokio::select! {
+                changed = changed => changed,
+                () = tokio::time::sleep(ahead::LOOK_AGAIN_AFTER) => return Ok(()),
+            }
+        } else {
+            changed.await
+        };
+        changed.map_err(|_| Error::Stopping)
     }
 
     /// What the file has for this reader now.
@@ -160,10 +174,17 @@ impl Growing {
     async fn next_ahead(&mut self) -> Result<Option<Bytes>, Error> {
         let Some(end) = self.end else { return Ok(None) };
         if self.ahead.is_none()
-            && let Some(scout) = self.scout.take()
+            && let Some(scout) = &self.scout
         {
             let written = self.progress.borrow().written;
-            self.ahead = scout.fetch(self.at, end, written).await.map(Box::new);
+            match scout.fetch(self.at, end, written).await {
+                Scouted::NotYet => {}
+                Scouted::Never => self.scout = None,
+                Scouted::Found(download) => {
+                    self.ahead = Some(download);
+                    self.scout = None;
+                }
+            }
         }
         let Some(download) = &mut self.ahead else {
             return Ok(None);

@@ -51,7 +51,7 @@ impl Pool {
 /// A transfer that hands out a blob's bytes in order, over one connection or several.
 pub(super) struct Transfer<'a> {
     pool: &'a Pool,
-    remote: &'a Remote,
+    remote: Remote,
     digest: Digest,
     length: Option<u64>,
     /// Where the next chunk stands.
@@ -59,6 +59,8 @@ pub(super) struct Transfer<'a> {
     from: From,
     begun: Instant,
     begun_at: u64,
+    /// Bytes that are there already.
+    skip: u64,
 }
 
 enum From {
@@ -75,12 +77,7 @@ enum From {
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(
-        pool: &'a Pool,
-        remote: &'a Remote,
-        digest: Digest,
-        download: Download,
-    ) -> Self {
+    pub(super) fn new(pool: &'a Pool, remote: Remote, digest: Digest, download: Download) -> Self {
         let (length, at) = (download.length(), download.offset());
         let is_long = length.is_some_and(|length| {
             pool.parallel_above > 0 && length.saturating_sub(at) >= pool.parallel_above
@@ -99,11 +96,34 @@ impl<'a> Transfer<'a> {
             from,
             begun: Instant::now(),
             begun_at: at,
+            skip: 0,
         }
+    }
+
+    /// Goes on behind `at`, with a download that may have begun before.
+    pub(super) fn behind(mut self, at: u64) -> Self {
+        self.skip = at.saturating_sub(self.at);
+        self
     }
 
     /// The next bytes; `None` when all of them are there. Cancel safe as far as [`Download`] is.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let Some(mut chunk) = self.any_chunk().await? else {
+                return Ok(None);
+            };
+            let skipped = chunk
+                .len()
+                .min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            self.skip -= skipped as u64;
+            let chunk = chunk.split_off(skipped);
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
+            }
+        }
+    }
+
+    async fn any_chunk(&mut self) -> Result<Option<Bytes>, Error> {
         let chunk = match &mut self.from {
             From::Single(download) | From::Measured(download) => download.chunk().await?,
             From::Leaving {
@@ -162,7 +182,7 @@ impl<'a> Transfer<'a> {
         }
         debug!(digest = %self.digest, bytes_per_second = rate, "several connections from here on");
         let places = Arc::clone(&self.pool.places);
-        let lanes = Lanes::begin(self.remote, self.digest, until..length, places);
+        let lanes = Lanes::begin(&self.remote, self.digest, until..length, places);
         From::Leaving {
             download,
             until,

@@ -53,11 +53,8 @@ impl Through {
             Some(found) if found != expected => {
                 let source = self.download.source();
                 self.remote.mark_wrong(&expected, source);
-                Err(wrong_content(
-                    &self.remote,
-                    source,
-                    Wrong::Digest { expected, found },
-                ))
+                let wrong = Wrong::digest(expected, found);
+                Err(wrong_content(&self.remote, Some(source), wrong))
             }
             Some(_) | None => Ok(()),
         }

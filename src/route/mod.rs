@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::{Config, Registry};
-use crate::oci::{InvalidName, Name, RegistryName, Target};
+use crate::oci::{ImageName, InvalidName, Name, RegistryName, Target};
 
 /// The registries that there are, by everything that can mean them.
 #[derive(Debug)]
@@ -89,6 +89,22 @@ impl Routes {
         })?;
         self.refuse_foreign_prefix(default, name)?;
         whole(default, By::Default)
+    }
+
+    /// What an image on a command line means: where it names no registry, the default one.
+    pub fn image(&self, image: &ImageName) -> Result<Routed, Unrouted> {
+        let (registry, by) = match (&image.registry, &self.default) {
+            (Some(named), _) => (self.registry(named.as_str())?, By::Prefix),
+            (None, Some(default)) => (default, By::Default),
+            (None, None) => {
+                return Err(Unrouted::NoDefault {
+                    name: shown(&image.to_string()),
+                    configured: self.configured.clone(),
+                });
+            }
+        };
+        let target = Target::new(registry.clone(), image.repository.clone());
+        Ok(Routed { target, by })
     }
 
     /// The configured registry that `ns` names, in any of its spellings.

@@ -182,7 +182,11 @@ impl Walk<'_> {
             }),
             None => Identity::Stored,
         };
-        Ok(Ask { target, identity })
+        Ok(Ask {
+            target,
+            identity,
+            trace: record.trace.clone(),
+        })
     }
 
     pub(super) fn is_get(&self) -> bool {

@@ -17,6 +17,7 @@ use crate::metrics::{
 pub struct Metrics {
     pulls: IntCounterVec,
     durations: HistogramVec,
+    requests: IntCounterVec,
     bytes: IntCounterVec,
     responses: IntCounterVec,
     auth_failures: IntCounterVec,
@@ -47,6 +48,12 @@ impl Metrics {
                 "registry_request_duration_seconds",
                 "Time from a client's request to the end of the answer's body.",
                 &REQUEST_SECONDS_BUCKETS,
+                &["registry", "kind", "result"],
+            ),
+            requests: metrics::counters(
+                registry,
+                "weir_cache_requests_total",
+                "Requests of clients by what they asked for and where the answer came from.",
                 &["registry", "kind", "result"],
             ),
             bytes: metrics::counters(
@@ -106,6 +113,7 @@ impl Metrics {
             auth_failures: self.auth_failures.with_label_values(&[registry]),
             series: none(),
             durations: self.durations.clone(),
+            requests: self.requests.clone(),
             bytes: self.bytes.clone(),
         })
     }
@@ -134,12 +142,14 @@ pub(super) struct RegistryMetrics {
     /// By kind and outcome, resolved when they are first needed.
     series: Vec<[OnceLock<Series>; Outcome::ALL.len()]>,
     durations: HistogramVec,
+    requests: IntCounterVec,
     bytes: IntCounterVec,
 }
 
 #[derive(Debug)]
 struct Series {
     duration: Histogram,
+    requests: IntCounter,
     bytes: IntCounter,
 }
 
@@ -155,6 +165,7 @@ impl RegistryMetrics {
     pub(super) fn answered(&self, kind: Kind, outcome: Outcome, took: Duration, bytes: u64) {
         let series = self.series(kind, outcome);
         series.duration.observe(seconds(took));
+        series.requests.inc();
         series.bytes.inc_by(bytes);
     }
 
@@ -163,6 +174,7 @@ impl RegistryMetrics {
             let labels = [self.registry.as_str(), kind.as_str(), outcome.as_str()];
             Series {
                 duration: self.durations.with_label_values(&labels),
+                requests: self.requests.with_label_values(&labels),
                 bytes: self.bytes.with_label_values(&labels),
             }
         })

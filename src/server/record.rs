@@ -16,7 +16,7 @@ use super::send::Cut;
 use crate::access::Client;
 use crate::metrics::{Kind, Outcome, PullStatus};
 use crate::oci::{Digest, Reference, Target};
-use crate::upstream::Source;
+use crate::upstream::{Source, TraceParent};
 
 pub(super) struct Record {
     pub(super) id: RequestId,
@@ -24,6 +24,7 @@ pub(super) struct Record {
     method: Method,
     path: Box<str>,
     user_agent: Option<HeaderValue>,
+    pub(super) trace: Option<TraceParent>,
     pub(super) client: Option<Client>,
     pub(super) kind: Option<Kind>,
     pub(super) target: Option<Target>,
@@ -58,6 +59,7 @@ impl Record {
             method: parts.method.clone(),
             path: parts.uri.path().into(),
             user_agent: parts.headers.get(header::USER_AGENT).cloned(),
+            trace: TraceParent::of(&parts.headers),
             client: None,
             kind: None,
             target: None,
@@ -131,6 +133,7 @@ impl Record {
         tracing::info!(
             target: "weir::request",
             request_id = self.id.as_str(),
+            trace_id = self.trace.as_ref().map(TraceParent::trace_id),
             client = shown(self.client.as_ref().map(|client| client.address)),
             user = self.client.as_ref().and_then(|client| client.user.as_deref()),
             user_agent = user_agent.and_then(|agent| agent.to_str().ok()),

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
@@ -24,8 +25,9 @@ const LOAD_AT_ONCE: usize = 1024;
 const PAGE: u32 = 4096;
 /// Given up when the disk is full, so that the index can be opened again.
 const RESERVE_BYTES: u64 = 4 << 20;
-/// Files that are kept in quarantine; the oldest go.
-const QUARANTINED_MAX: usize = 32;
+/// What is kept of files that were moved aside; the oldest go.
+const ASIDE_FILES_MAX: usize = 32;
+const ASIDE_BYTES_MAX: u64 = 1 << 30;
 
 /// What somebody may ask the upkeep for, out of turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +107,7 @@ impl Store {
     pub fn make_room(&self, go_on: &dyn Fn() -> bool) {
         let shared = &self.shared;
         let limits = shared.limits();
-        let bytes = shared.totals().bytes + shared.claims.bytes();
+        let bytes = shared.taken();
         if bytes > limits.high_water() {
             shared.evict(bytes - limits.low_water(), Reason::Size, go_on);
         }
@@ -117,6 +119,9 @@ impl Store {
             .free
             .set(i64::try_from(free).unwrap_or(i64::MAX));
         if free < limits.min_free {
+            if let Err(error) = self.sweep_aside(0, 0) {
+                tracing::warn!(%error, "the quarantine stays");
+            }
             let margin = limits.max_size - limits.high_water();
             let wanted = limits.min_free - free + margin.min(limits.min_free);
             shared.evict(wanted, Reason::Free, go_on);
@@ -223,17 +228,22 @@ impl Store {
         shared.index.prune(Timestamp(oldest), &is_stored, go_on);
     }
 
+    /// Whether [`Store::tell_index`] has something to do. Quick.
+    pub fn has_news(&self) -> bool {
+        self.shared.order().has_changes() || self.shared.index.is_unflushed()
+    }
+
     /// Writes to the index what only memory knows.
     pub fn tell_index(&self) {
         self.shared.tell_index();
     }
 
     /// Removes staged files that an earlier process left and nobody took up again within `keep_for`,
-    /// and all but the latest files in quarantine.
+    /// and all but the latest of what was moved aside.
     pub fn sweep(&self, keep_for: Duration) -> io::Result<Swept> {
         let shared = &self.shared;
         let now = shared.clock.now();
-        let mut swept = Swept::default();
+        let (mut swept, mut left_bytes) = (Swept::default(), 0);
         for entry in fs::read_dir(shared.layout.staging())? {
             let entry = entry?;
             let name = entry.file_name();
@@ -249,28 +259,51 @@ impl Store {
             if left && age > keep_for && fs::remove_file(entry.path()).is_ok() {
                 tracing::info!(path = %entry.path().display(), "a stale staged file is removed");
                 swept.removed += 1;
-            } else {
-                swept.files += 1;
-                swept.bytes += metadata.len();
+                continue;
+            }
+            swept.files += 1;
+            swept.bytes += metadata.len();
+            if left {
+                left_bytes += metadata.len();
             }
         }
+        shared.left_bytes.store(left_bytes, Ordering::Relaxed);
         let gauge = &shared.metrics.staged_bytes;
         gauge.set(i64::try_from(swept.bytes).unwrap_or(i64::MAX));
-        self.sweep_quarantine()?;
+        self.sweep_aside(ASIDE_FILES_MAX, ASIDE_BYTES_MAX)?;
         Ok(swept)
     }
 
-    fn sweep_quarantine(&self) -> io::Result<()> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(self.shared.layout.quarantine())? {
-            let entry = entry?;
-            files.push((entry.metadata()?.modified()?, entry.path()));
+    /// Removes the oldest files in quarantine beyond these limits, and all but the last bad index.
+    fn sweep_aside(&self, files_max: usize, bytes_max: u64) -> io::Result<()> {
+        let (mut files, mut bytes) = (0, 0);
+        for (path, length) in latest_first(&self.shared.layout.quarantine())? {
+            files += 1;
+            bytes += length;
+            if files > files_max || bytes > bytes_max {
+                fs::remove_file(path)?;
+            }
         }
-        files.sort();
-        let surplus = files.len().saturating_sub(QUARANTINED_MAX);
-        for (_, path) in files.into_iter().take(surplus) {
-            fs::remove_file(path)?;
+        let beside = latest_first(self.shared.layout.directory())?.into_iter();
+        let bad = beside.filter(|(path, _)| Layout::is_bad_index(path));
+        for (path, _) in bad.skip(1) {
+            fs::remove_dir_all(path)?;
         }
         Ok(())
     }
+}
+
+/// What is in a folder, with lengths.
+fn latest_first(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        entries.push((metadata.modified()?, entry.path(), metadata.len()));
+    }
+    entries.sort();
+    let latest_first = entries.into_iter().rev();
+    Ok(latest_first
+        .map(|(_, path, length)| (path, length))
+        .collect())
 }

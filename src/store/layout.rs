@@ -18,6 +18,8 @@ const OCI_LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}\n";
 /// The layout wants one; weir's tags are in the index, so it names nothing.
 const INDEX_JSON: &str = "{\"schemaVersion\":2,\"manifests\":[]}\n";
 
+const BAD_INDEX: &str = "index.bad-";
+
 /// The cache directory, locked.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -97,6 +99,16 @@ impl Layout {
         File::open(self.blobs(algorithm))?.sync_all()
     }
 
+    /// A name for an index that is put aside.
+    pub(super) fn bad_index(index: &Path, at: Timestamp) -> PathBuf {
+        index.with_file_name(format!("{BAD_INDEX}{}", at.0))
+    }
+
+    pub(super) fn is_bad_index(path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(BAD_INDEX)) && path.is_dir()
+    }
+
     /// Whether weir itself puts an entry of this name into the cache directory.
     pub(super) fn is_own(name: &str) -> bool {
         matches!(
@@ -109,7 +121,7 @@ impl Layout {
                 | "index.json"
                 | "lock"
                 | "reserve"
-        ) || name.starts_with("index.bad-")
+        ) || name.starts_with(BAD_INDEX)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::clock::{Clock, Timestamp};
@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) loaded: AtomicBool,
     pub(super) leases: Arc<Leases>,
     pub(super) claims: Arc<Claims>,
+    /// Bytes of partial files that nobody writes now, as of the last sweep and what happened since.
+    pub(super) left_bytes: AtomicU64,
     limits: RwLock<Limits>,
     pub(super) chores: Chores,
     pub(super) clock: Clock,
@@ -86,6 +88,7 @@ impl Shared {
             index,
             leases: Arc::default(),
             claims: Arc::default(),
+            left_bytes: AtomicU64::new(0),
             limits: RwLock::new(config.into()),
             chores: Chores::default(),
             clock,
@@ -111,6 +114,20 @@ impl Shared {
 
     pub(super) fn totals(&self) -> Totals {
         self.order().totals()
+    }
+
+    /// Bytes that count against `max_size`: what is stored, what is on its way, what was left.
+    pub(super) fn taken(&self) -> u64 {
+        let left = self.left_bytes.load(Ordering::Relaxed);
+        self.totals().bytes + self.claims.bytes() + left
+    }
+
+    /// A partial file of so many bytes is being written again.
+    pub(super) fn take_up_left(&self, bytes: u64) {
+        let less = |left: u64| Some(left.saturating_sub(bytes));
+        let _ = self
+            .left_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     pub(super) fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Error> {
@@ -202,7 +219,7 @@ impl Shared {
     pub(super) fn make_room(&self, digest: &Digest, bytes: u64) -> Result<(), Error> {
         let found = self.find_room(bytes);
         let limits = self.limits();
-        if self.totals().bytes + self.claims.bytes() > limits.high_water() || found.is_err() {
+        if self.taken() > limits.high_water() || found.is_err() {
             self.chores.of(Chore::Room).notify_one();
         }
         found.map_err(|why| {
@@ -219,7 +236,7 @@ impl Shared {
         if bytes > max_size {
             return Err(NoRoom::MaxSize { max_size });
         }
-        let over = (self.totals().bytes + self.claims.bytes()).saturating_sub(max_size);
+        let over = self.taken().saturating_sub(max_size);
         self.evict(over, Reason::Size, &|| true);
         if self.totals().bytes > max_size {
             return Err(NoRoom::Taken { max_size });

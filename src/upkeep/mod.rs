@@ -82,7 +82,9 @@ impl Upkeep {
 
     async fn tell_index(&self, cancel: &CancellationToken) {
         while pause(TELL_EVERY, cancel).await {
-            self.blocking(Task::Index, Store::tell_index).await;
+            if self.store.has_news() {
+                self.blocking(Task::Index, Store::tell_index).await;
+            }
         }
     }
 

@@ -43,9 +43,10 @@ pub(super) async fn manifest(
     let algorithm = expected.map_or(Algorithm::Sha256, |expected| expected.algorithm());
     let found = Digest::of(algorithm, &bytes);
     match expected {
-        Some(expected) if expected != found => {
-            Err(ErrorKind::Wrong(Wrong::Digest { expected, found }))
-        }
+        Some(expected) if expected != found => Err(ErrorKind::Wrong(Wrong::Digest {
+            expected: Box::new(expected),
+            found: Box::new(found),
+        })),
         Some(_) | None => Ok(Manifest {
             digest: found,
             media_type,

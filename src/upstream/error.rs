@@ -120,9 +120,10 @@ pub enum Phase {
 
 #[derive(Debug, Clone)]
 pub enum Wrong {
+    /// Boxed, as digests would make every error large.
     Digest {
-        expected: Digest,
-        found: Digest,
+        expected: Box<Digest>,
+        found: Box<Digest>,
     },
     TooLong {
         max: u64,
@@ -150,6 +151,16 @@ pub enum Wrong {
     },
     /// No media type that could be passed on.
     MediaType,
+}
+
+impl Wrong {
+    /// Content that is something else than what it was asked for as.
+    pub fn digest(expected: Digest, found: Digest) -> Self {
+        Wrong::Digest {
+            expected: Box::new(expected),
+            found: Box::new(found),
+        }
+    }
 }
 
 impl ErrorKind {

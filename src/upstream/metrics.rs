@@ -51,6 +51,7 @@ pub struct Metrics {
     rate_limit_total: GaugeVec,
     rate_limit_remaining: GaugeVec,
     hub_remaining: GaugeVec,
+    certificates: GaugeVec,
 }
 
 impl Metrics {
@@ -99,6 +100,10 @@ impl Metrics {
                 "weir_pulls_counted_total",
                 "Requests that registries count as pulls",
                 &["registry"],
+            ),
+            certificates: crate::metrics::certificate_expiry(
+                registry,
+                crate::metrics::CertificateRole::Upstream,
             ),
             auth_failures: crate::metrics::auth_failures(registry, crate::metrics::Side::Upstream),
             rate_limit_total: gauge(
@@ -197,6 +202,14 @@ impl RegistryMetrics {
         self.all.limited.with_label_values(&labels).inc();
     }
 
+    /// The certificates that these endpoints show will be noted.
+    pub(super) fn certificates(&self, endpoints: Vec<String>) -> Certificates {
+        Certificates {
+            gauges: Some(self.all.certificates.clone()),
+            endpoints,
+        }
+    }
+
     pub(super) fn breaker(&self, endpoint: &str) -> BreakerGauge {
         let labels = [self.registry.as_str(), endpoint];
         BreakerGauge(self.all.breaker.with_label_values(&labels))
@@ -230,6 +243,27 @@ impl RegistryMetrics {
                 gauge.set(lowest as f64);
             }
             None => self.all.hub_remaining.reset(),
+        }
+    }
+}
+
+/// Shows when the certificates of configured endpoints expire; what an endpoint redirects to is not
+/// among them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Certificates {
+    gauges: Option<GaugeVec>,
+    endpoints: Vec<String>,
+}
+
+impl Certificates {
+    /// `origin` showed this certificate.
+    pub(super) fn shown(&self, origin: &str, certificate: &[u8]) {
+        let (Some(gauges), true) = (&self.gauges, self.endpoints.iter().any(|e| e == origin))
+        else {
+            return;
+        };
+        if let Some(expiry) = crate::metrics::expiry_of(certificate) {
+            gauges.with_label_values(&[origin]).set(expiry as f64);
         }
     }
 }

@@ -30,6 +30,7 @@ mod said;
 mod tests;
 mod token_service;
 mod tokens;
+mod trace;
 mod transport;
 mod trip;
 mod walk;
@@ -63,6 +64,7 @@ pub use self::error::{Away, Error, ErrorKind, Limit, Phase, Tls, Wrong};
 pub use self::metrics::Metrics;
 pub use self::quota::QuotaState;
 pub use self::remote::Remote;
+pub use self::trace::TraceParent;
 
 /// How logs, labels and errors call the credential that is none.
 pub const ANONYMOUS: &str = "anonymous";
@@ -165,6 +167,7 @@ impl Upstream {
             registry,
             target: target.clone(),
             identity: Arc::new(identity),
+            trace: None,
         })
     }
 

@@ -83,6 +83,9 @@ impl Registry {
                  registry and change what it sends"
             );
         }
+        let endpoints = config.endpoints.iter();
+        let origins = endpoints.map(|endpoint| super::address::origin(&endpoint.uri));
+        let tls = tls.noting(metrics.certificates(origins.collect()));
         let proxies = Arc::clone(&shared.proxies);
         let transport = Transport::new(Arc::new(tls), proxies, &shared.limits);
         let service = TokenService {

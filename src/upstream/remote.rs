@@ -17,7 +17,7 @@ use super::query::Query;
 use super::registry::Registry;
 use super::transport::Lane;
 use super::walk::{Patience, Turn, Walk};
-use super::{Download, Fetched, Head, Identity, Source};
+use super::{Download, Fetched, Head, Identity, Source, TraceParent};
 use crate::oci::{Digest, Reference, Target};
 
 /// One repository at one registry as one identity; cheap to make and to clone.
@@ -26,9 +26,16 @@ pub struct Remote {
     pub(super) registry: Arc<Registry>,
     pub(super) target: Target,
     pub(super) identity: Arc<Identity>,
+    /// Who asks, where somebody follows that.
+    pub(super) trace: Option<TraceParent>,
 }
 
 impl Remote {
+    /// The same, as a part of this trace.
+    pub fn traced(self, trace: Option<TraceParent>) -> Remote {
+        Remote { trace, ..self }
+    }
+
     pub fn target(&self) -> &Target {
         &self.target
     }
@@ -199,7 +206,11 @@ impl Remote {
             what,
             query: Query::default(),
             accept: "*/*",
-            headers: Vec::new(),
+            headers: self
+                .trace
+                .iter()
+                .map(|trace| (TraceParent::HEADER, trace.to_header()))
+                .collect(),
             if_range: None,
             lane: Lane::Control,
             is_manifest: false,

@@ -80,6 +80,7 @@ within() { # within SECONDS COMMAND...: whether the command succeeds before that
   done
   return 1
 }
+quiet() { "$@" >"$STATE/log/quiet" 2>&1; }
 mib() { awk "BEGIN { printf \"%.1f\", $1 / 1048576 }"; }
 
 # ---- results ----

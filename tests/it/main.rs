@@ -5,18 +5,26 @@
 pub mod support;
 
 mod access;
+mod admin;
 mod architecture;
 mod bad_requests;
 mod bad_upstream;
 mod blobs;
 mod cli;
 mod crashes;
+mod elsewhere;
 mod errors;
 mod flights;
 mod listings;
 mod manifests;
+mod metrics_table;
+mod parts;
 mod ranges;
+mod reload;
+mod request_log;
+mod resolve;
 mod routing;
+mod simulation;
 mod startup;
 mod support_works;
 mod tags;

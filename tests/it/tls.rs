@@ -9,8 +9,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use crate::support::{House, Upstream, Weir, manifest_path};
+use crate::support::{House, Upstream, Weir, eventually_async, manifest_path};
 
 /// An authority, and what it signed.
 struct Authority {
@@ -47,8 +48,12 @@ impl Authority {
         }
     }
 
-    /// What a client that trusts this authority says over TLS, and what it hears.
-    async fn ask(&self, address: SocketAddr, path: &str, shown: Option<&Identity>) -> String {
+    /// A connection of a client that trusts this authority.
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        shown: Option<&Identity>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         let root = self.issuer.der().clone();
         roots.add(root).expect("an authority");
@@ -69,7 +74,18 @@ impl Authority {
         let stream = TcpStream::connect(address).await.expect("somebody listens");
         let name = ServerName::try_from("weir.internal").expect("a name");
         let connector = TlsConnector::from(Arc::new(config));
-        let mut stream = connector.connect(name, stream).await.expect("a handshake");
+        connector.connect(name, stream).await
+    }
+
+    /// Whether this is the authority of the certificate that weir shows.
+    async fn is_shown(&self, weir: &Weir) -> bool {
+        self.connect(weir.address(), None).await.is_ok()
+    }
+
+    /// What a client that trusts this authority says over TLS, and what it hears.
+    async fn ask(&self, address: SocketAddr, path: &str, shown: Option<&Identity>) -> String {
+        let stream = self.connect(address, shown).await;
+        let mut stream = stream.expect("a handshake");
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: weir.internal\r\nConnection: close\r\n\r\n");
         stream
@@ -148,4 +164,16 @@ async fn a_key_that_does_not_belong_to_the_certificate_is_said_at_the_start() {
         error.contains("tls.crt") && error.contains("tls.key"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_replaced_certificate_is_shown_without_a_restart() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let (_upstream, house) = house(&before).await;
+    let weir = house.start().await;
+    assert_eq!(status(&weir, &before, None).await, "HTTP/1.1 200");
+    let identity = after.sign("weir.internal");
+    house.file("tls.crt", &identity.certificate);
+    house.file("tls.key", &identity.key);
+    eventually_async("the new certificate is shown", || after.is_shown(&weir)).await;
 }

@@ -99,11 +99,21 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether there is only no room.
-    pub(super) fn is_full_disk(&self) -> bool {
+    /// Whether there is only no room, or no right to write: then the index itself may be whole.
+    pub(super) fn is_passing(&self) -> bool {
         match self {
-            Fault::Sled(sled::Error::Io(error)) | Fault::Io(error) => is_full(error),
+            Fault::Sled(sled::Error::Io(error)) | Fault::Io(error) => {
+                is_full(error) || error.kind() == io::ErrorKind::PermissionDenied
+            }
             Fault::Sled(_) | Fault::Panic(_) | Fault::Schema => false,
+        }
+    }
+
+    /// Whether the index has shown that it is not to be trusted any more.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Fault::Sled(sled::Error::Io(_)) | Fault::Io(_) => false,
+            Fault::Sled(_) | Fault::Panic(_) | Fault::Schema => true,
         }
     }
 }

@@ -157,7 +157,13 @@ impl Index {
 
     /// Brings everything to the disk. Blocking.
     pub(in crate::store) fn flush(&self) {
+        self.unflushed.store(false, Ordering::Relaxed);
         self.ask(IndexOperation::Flush, |trees| trees.flush());
+    }
+
+    /// Whether [`Index::flush`] has something to do.
+    pub(in crate::store) fn is_unflushed(&self) -> bool {
+        self.unflushed.load(Ordering::Relaxed)
     }
 
     /// Whether something was not written since the last [`Index::reopen`].
@@ -165,8 +171,8 @@ impl Index {
         self.behind.load(Ordering::Relaxed)
     }
 
-    /// Closes what there is and opens it again: after an error sled takes nothing more. What was not
-    /// written is to be written anew. Blocking.
+    /// Closes what there is and opens it again: after an error sled takes nothing more. What showed
+    /// itself damaged is put aside. What was not written is to be written anew. Blocking.
     pub(in crate::store) fn reopen(&self) {
         let mut trees = self.trees().write().unwrap_or_else(PoisonError::into_inner);
         // Closing writes once more, and may fail once more.
@@ -177,10 +183,11 @@ impl Index {
         if let Err(fault) = closed {
             self.note(IndexOperation::Flush, &fault);
         }
-        *trees = self.open_or_begin();
-        if trees.is_some() {
-            self.behind.store(false, Ordering::Relaxed);
-            self.failing.store(false, Ordering::Relaxed);
+        if self.damaged.swap(false, Ordering::Relaxed)
+            && let Err(fault) = self.put_aside()
+        {
+            self.note(IndexOperation::Open, &fault);
         }
+        *trees = self.open_or_begin();
     }
 }

@@ -35,6 +35,10 @@ pub struct Index {
     failing: AtomicBool,
     /// Something was not written: the index lacks what memory has.
     behind: AtomicBool,
+    /// It opened, but reads as damaged.
+    damaged: AtomicBool,
+    /// Something was written that is not on the disk yet.
+    unflushed: AtomicBool,
 }
 
 impl Index {
@@ -47,6 +51,8 @@ impl Index {
             metrics,
             failing: AtomicBool::new(false),
             behind: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
+            unflushed: AtomicBool::new(false),
         }
     }
 
@@ -56,29 +62,33 @@ impl Index {
 
     /// Opens what is there; what is damaged is put aside and an empty one begun.
     fn open_or_begin(&self) -> Option<Trees> {
-        let fault = match database::open(&self.path) {
-            Ok(trees) => return Some(trees),
-            Err(fault) => fault,
-        };
-        self.metrics.index_error(IndexOperation::Open).inc();
-        if fault.is_full_disk() {
-            // There is nothing wrong with it; it opens again when there is room.
+        let opened = database::open(&self.path).or_else(|fault| {
             self.note(IndexOperation::Open, &fault);
-            return None;
+            if fault.is_passing() {
+                return Err(fault);
+            }
+            self.put_aside()?;
+            database::open(&self.path)
+        });
+        match opened {
+            Ok(trees) => {
+                for flag in [&self.failing, &self.behind, &self.damaged] {
+                    flag.store(false, Ordering::Relaxed);
+                }
+                Some(trees)
+            }
+            Err(fault) => {
+                self.note(IndexOperation::Open, &fault);
+                None
+            }
         }
-        let aside = self
-            .path
-            .with_file_name(format!("index.bad-{}", self.clock.now().0));
-        tracing::warn!(
-            path = %self.path.display(), aside = %aside.display(), %fault,
-            "the index cannot be opened; it is put aside and an empty one begun"
-        );
-        let begun = fs::rename(&self.path, aside)
-            .map_err(Fault::from)
-            .and_then(|()| database::open(&self.path));
-        begun
-            .map_err(|fault| self.note(IndexOperation::Open, &fault))
-            .ok()
+    }
+
+    fn put_aside(&self) -> Result<(), Fault> {
+        let aside = Layout::bad_index(&self.path, self.clock.now());
+        tracing::warn!(aside = %aside.display(), "the index is put aside and an empty one begun");
+        fs::rename(&self.path, aside)?;
+        Ok(())
     }
 
     pub fn tag(&self, target: &Target, tag: &Tag) -> Option<TagRecord> {
@@ -178,6 +188,9 @@ impl Index {
         match database::guarded(|| question(trees)) {
             Ok(answer) => {
                 self.failing.store(false, Ordering::Relaxed);
+                if operation == IndexOperation::Write {
+                    self.unflushed.store(true, Ordering::Relaxed);
+                }
                 Some(answer)
             }
             Err(fault) => {
@@ -190,6 +203,7 @@ impl Index {
     fn note(&self, operation: IndexOperation, fault: &Fault) {
         self.metrics.index_error(operation).inc();
         self.behind.store(true, Ordering::Relaxed);
+        self.damaged.fetch_or(fault.is_damage(), Ordering::Relaxed);
         if !self.failing.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 operation = operation.as_str(), %fault,

@@ -53,10 +53,7 @@ impl Order {
     /// meanwhile keeps its later place.
     pub(in crate::store) fn restore(&mut self, record: &Record) {
         if let Some(at) = self.slots.find(&record.digest) {
-            let slot = self.slots.get_mut(at);
-            slot.uses = slot.uses.saturating_add(record.uses).min(USES_MAX);
-            self.gone.push(record.number);
-            self.note_change(at);
+            self.merge(at, record);
             return;
         }
         let mut slot = Slot::new(&record.digest, record.size, record.number, record.last_use);
@@ -72,6 +69,25 @@ impl Order {
         } else {
             self.small.push_front(&mut self.slots, at);
         }
+    }
+
+    /// Joins what the index has of an entry with what memory has, which is later.
+    fn merge(&mut self, at: u32, record: &Record) {
+        let slot = self.slots.get_mut(at);
+        if slot.number == record.number {
+            return;
+        }
+        slot.uses = slot.uses.saturating_add(record.uses).min(USES_MAX);
+        if record.main && slot.place == Place::Small {
+            self.unchain(at);
+            self.chain(at, Place::Main);
+        }
+        self.gone.push(record.number);
+        self.note_change(at);
+    }
+
+    pub(in crate::store) fn has_changes(&self) -> bool {
+        !self.changed.is_empty() || !self.gone.is_empty()
     }
 
     /// What the index does not know yet, up to about `max` entries.

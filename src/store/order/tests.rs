@@ -140,6 +140,36 @@ fn a_walk_sees_what_came_before_and_while_it_ran() {
     }
 }
 
+#[test]
+fn what_was_met_before_the_index_was_read_is_joined_with_it() {
+    let mut kept = Kept::default();
+    let mut order = Order::new();
+    order.number_from(0);
+    for n in 0..3 {
+        order.insert(&digest(n), HEAVY, 0);
+        order.requeue(order.slots.find(&digest(n)).unwrap(), 2);
+    }
+    kept.take(order.take_changes(100));
+    let mut again = Order::new();
+    again.insert(&digest(1), HEAVY, 9);
+    again.number_from(3 + 3);
+    kept.take(again.take_changes(100));
+    // Twice, as when a start is begun and ended at once.
+    for _ in 0..2 {
+        for record in kept.0.values().rev() {
+            again.restore(record);
+        }
+        kept.take(again.take_changes(100));
+        assert_eq!(kept.0.len(), 3);
+    }
+    let joined = kept.0.values().last().unwrap();
+    assert_eq!(
+        (joined.digest, joined.uses, joined.main),
+        (digest(1), 2, true)
+    );
+    assert_eq!(again.totals().objects, 3);
+}
+
 /// The index as far as the order is concerned.
 #[derive(Default)]
 struct Kept(BTreeMap<u64, Record>);

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -62,6 +63,7 @@ impl Staged {
             let pen = Pen::take_up(file, digest.algorithm(), Arc::clone(&claim))
                 .map_err(|error| fail(Doing::Read, error))?;
             let appended = *pen.frontier().borrow();
+            shared.take_up_left(appended);
             let staged = Staged {
                 digest,
                 length,
@@ -205,10 +207,16 @@ impl Staged {
     /// Keeps the partial file for the next process, which takes it up by [`super::Store::stage`].
     pub fn park(mut self) {
         self.keep = true;
+        let left = &self.shared.left_bytes;
+        left.fetch_add(self.appended, Ordering::Relaxed);
     }
 
     fn failed(&self, error: &Arc<io::Error>) -> Error {
-        Error::shared(Doing::Write, &self.path, &self.digest, error)
+        let error = Error::shared(Doing::Write, &self.path, &self.digest, error);
+        if let Error::NoRoom { .. } = error {
+            self.shared.metrics.no_room.inc();
+        }
+        error
     }
 }
 
@@ -219,6 +227,11 @@ impl Drop for Staged {
         }
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "a staged file stays behind");
+        }
+        // Giving a large file's blocks back takes a while; whoever closes it last does it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let pen = Arc::clone(&self.pen);
+            runtime.spawn_blocking(move || drop(pen));
         }
     }
 }

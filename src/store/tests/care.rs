@@ -49,6 +49,33 @@ async fn a_fill_makes_its_own_room_when_the_upkeep_is_behind() {
 }
 
 #[tokio::test]
+async fn what_is_on_its_way_or_was_left_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = try_open(&limited(dir.path(), 10)).unwrap();
+    store.load(&go_on);
+    let content = named(0, PIECE);
+    let digest = sha256(&content);
+    let taken = || store.shared.taken() / PIECE as u64;
+    let mut staged = store.stage(&digest, Some(PIECE as u64)).await.unwrap();
+    assert_eq!(taken(), 1);
+    staged.append(content).await.unwrap();
+    staged.flush().await.unwrap();
+    staged.park();
+    // A claim ends when the writer has lain down.
+    while store.shared.claims.contains(&digest) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(taken(), 1);
+    store.sweep(Duration::MAX).unwrap();
+    assert_eq!(taken(), 1);
+    let staged = store.stage(&digest, Some(PIECE as u64)).await.unwrap();
+    assert_eq!(taken(), 1);
+    let _blob = staged.publish().await.unwrap();
+    assert_eq!(taken(), 1);
+    assert_eq!(store.stats().bytes, PIECE as u64);
+}
+
+#[tokio::test]
 async fn what_is_being_read_stays() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = limited(dir.path(), 10);
@@ -300,6 +327,18 @@ async fn stale_partial_files_go_and_those_in_work_stay() {
     }
     let swept = store.sweep(hour).unwrap();
     assert_eq!((swept.files, swept.removed), (1, 1));
+    for n in 0..40 {
+        fs::write(dir.path().join(format!("quarantine/{n}")), "").unwrap();
+    }
+    for n in 0..3 {
+        fs::create_dir(dir.path().join(format!("index.bad-{n}"))).unwrap();
+    }
+    store.sweep(hour).unwrap();
+    assert_eq!(names_in(&dir.path().join("quarantine")).len(), 32);
+    let bad = names_in(dir.path())
+        .into_iter()
+        .filter(|name| name.contains("bad"));
+    assert_eq!(bad.count(), 1);
     drop(at_work);
     assert_eq!(names_in(&dir.path().join("staging")), ["notes.txt"]);
 }

@@ -32,7 +32,7 @@ async fn a_kill_at_any_moment_leaves_only_right_blobs_and_a_start() {
     let store = open(dir.path());
     store.load(&go_on);
     let app = target("org/app");
-    for round in 0..20 {
+    for round in 0..12 {
         for name in 0..20 {
             let digest = put(&store, round * 100 + name, 1000).await;
             store.index().link(&app, &mut [digest].into_iter());

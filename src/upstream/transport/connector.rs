@@ -212,6 +212,8 @@ impl HopConnector {
             .await
             .map_err(|_elapsed| self.timed_out(Phase::TlsHandshake))?
             .map_err(|error| tls_fault(&error))?;
+        let chain = secured.get_ref().1.peer_certificates();
+        self.tls.note(&address::origin(destination), chain);
         Ok(MaybeHttpsStream::Https(TokioIo::new(secured)))
     }
 

@@ -17,6 +17,7 @@ use rustls::{
 use tokio::sync::OnceCell;
 
 use crate::config;
+use crate::upstream::metrics::Certificates;
 
 /// Which protocols are offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,7 @@ pub(in crate::upstream) struct Tls {
     client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     skip_verify: bool,
     config: OnceCell<ClientConfig>,
+    shown: Certificates,
 }
 
 /// Why the files of a registry's TLS cannot be used.
@@ -101,7 +103,20 @@ impl Tls {
             client,
             skip_verify: said.insecure_skip_verify,
             config: OnceCell::new(),
+            shown: Certificates::default(),
         })
+    }
+
+    /// Notes there what endpoints show.
+    pub(in crate::upstream) fn noting(self, shown: Certificates) -> Self {
+        Tls { shown, ..self }
+    }
+
+    /// `origin` has just proved who it is by this chain.
+    pub(super) fn note(&self, origin: &str, chain: Option<&[CertificateDer<'_>]>) {
+        if let Some(own) = chain.and_then(<[_]>::first) {
+            self.shown.shown(origin, own);
+        }
     }
 
     /// The set-up for a handshake. The error is a text: there is nothing to be told apart.

@@ -12,7 +12,7 @@ staged() { # bytes of the file that grows
 }
 staged_past() { local n; n=$(staged); [ "${n:-0}" -ge "$1" ]; }
 
-for part in 10 50 80; do
+for part in 10 40 70; do
   proxy_fresh
   mark
   get_manifest "$url/manifests/1" || not_ok "kill at $part %: the manifest" "no answer"

@@ -57,6 +57,12 @@ for client in "${CLIENTS[@]}"; do
         runs "$client" "$image" "this is $prints"
       done ;;
   esac
+  if [ "$client" = docker ]; then
+    # As a registry of its own, without any configuration of the client.
+    for image in library/classic:1 docker.io/library/classic:1; do
+      check "docker asks weir by its address for $image" quiet docker pull "127.0.0.1:$WEIR/$image"
+    done
+  fi
   check "blobs after $client" blobs_right
   client_purge "$client"
 done

@@ -23,7 +23,7 @@ start=$(now)
 spawn weir "$BINARY" --config "$STATE/conf/weir.toml" serve
 for _ in $(seq 1000); do curl -sf -o /dev/null "http://127.0.0.1:$ADMIN/readyz" && break; done
 say "ready $(awk "BEGIN { printf \"%d\", ($(now) - $start) * 1000 }") ms after the start of the process"
-check "start: weir check" sh -c "'$BINARY' --config '$STATE/conf/weir.toml' check >/dev/null"
+check "start: weir check" quiet "$BINARY" --config "$STATE/conf/weir.toml" check
 
 other=$(free_ports 2)
 ports="s/:$WEIR\"/:${other% *}\"/; s/:$ADMIN\"/:${other#* }\"/"

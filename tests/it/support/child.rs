@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,12 +11,13 @@ use tokio::process::{Child, Command};
 
 use super::client::Client;
 use super::house::House;
+use super::scrape::Scrape;
 
 /// A running `weir serve`. Dies with the value.
 pub struct Process {
     child: Child,
     /// Keeps the directory.
-    _house: House,
+    house: House,
     registry: SocketAddr,
     admin: SocketAddr,
     log: PathBuf,
@@ -25,10 +26,15 @@ pub struct Process {
 impl House {
     /// `weir serve` on this configuration, ready to serve.
     pub async fn spawn(&self) -> Process {
+        let config = self.file("weir.toml", &self.config_text());
+        self.spawn_from(&config).await
+    }
+
+    /// The same with a config file that lies elsewhere.
+    pub async fn spawn_from(&self, config: &Path) -> Process {
         let log = self.file("log", "");
         let stderr = File::create(&log).expect("a log file");
-        let mut child = self
-            .command(&["serve"])
+        let mut child = command(config, &["serve"])
             .stdout(Stdio::piped())
             .stderr(stderr)
             .kill_on_drop(true)
@@ -45,7 +51,7 @@ impl House {
         };
         Process {
             child,
-            _house: self.clone(),
+            house: self.clone(),
             registry,
             admin,
             log,
@@ -54,21 +60,21 @@ impl House {
 
     /// Runs the binary with these arguments to its end.
     pub async fn run(&self, arguments: &[&str]) -> Output {
-        let output = self.command(arguments).output().await;
+        let config = self.file("weir.toml", &self.config_text());
+        let output = command(&config, arguments).output().await;
         output.expect("the binary runs")
     }
+}
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let config = self.file("weir.toml", &self.config_text());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command
-            .env_clear()
-            .arg("--config")
-            .arg(config)
-            .args(arguments)
-            .stdin(Stdio::null());
-        command
-    }
+fn command(config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command
+        .env_clear()
+        .arg("--config")
+        .arg(config)
+        .args(arguments)
+        .stdin(Stdio::null());
+    command
 }
 
 /// Every address in the line that says what was bound.
@@ -90,6 +96,19 @@ impl Process {
         Client::new(self.admin)
     }
 
+    /// Writes the configuration anew, as another house has it, by the way of an editor: beside it,
+    /// and then over it.
+    pub fn rewrite_config(&self, text: &str) {
+        let beside = self.house.file("weir.toml.new", text);
+        let config = beside.with_file_name("weir.toml");
+        std::fs::rename(beside, config).expect("a file can be renamed");
+    }
+
+    pub async fn metrics(&self) -> Scrape {
+        let answer = self.admin().get("/metrics").await;
+        Scrape::parse(&String::from_utf8_lossy(answer.whole(200)))
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log file")
     }
@@ -100,10 +119,19 @@ impl Process {
     }
 
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGHUP: the configuration is to be read again.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let id = self.child.id().expect("the process runs");
         let id = i32::try_from(id).ok().and_then(Pid::from_raw);
         let id = id.expect("a process id");
-        kill_process(id, Signal::TERM).expect("the process can be told");
+        kill_process(id, signal).expect("the process can be told");
     }
 
     pub async fn wait(&mut self) -> ExitStatus {

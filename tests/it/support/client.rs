@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,6 +67,18 @@ impl Client {
         self.clone().with("range", range).get(path).await
     }
 
+    /// Sends this as JSON, where no header says that it is something else.
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        let mut client = self.clone();
+        let json = HeaderValue::from_static("application/json");
+        client.headers.entry("content-type").or_insert(json);
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let what = format!("an answer to {path}");
+        let sent = in_time(what, client.ask_with(Method::POST, path, body)).await;
+        let sent = sent.unwrap_or_else(|error| panic!("no answer to {path}: {error}"));
+        sent.rest().await
+    }
+
     /// A GET whose body is still to be read.
     pub async fn open(&self, path: &str) -> Open {
         self.send(Method::GET, path).await
@@ -84,11 +96,15 @@ impl Client {
     }
 
     async fn ask(&self, method: Method, path: &str) -> Result<Open, Failed> {
+        self.ask_with(method, path, Bytes::new()).await
+    }
+
+    async fn ask_with(&self, method: Method, path: &str, body: Bytes) -> Result<Open, Failed> {
         let stream = self.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let mut request = Request::new(Empty::<Bytes>::new());
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().expect("a path is a URI");
         *request.headers_mut() = self.headers.clone();
@@ -231,6 +247,16 @@ impl Open {
             self.ahead.extend_from_slice(&piece);
         }
         self.ahead.split_to(length).freeze()
+    }
+
+    /// The same; `None` where the body ends before.
+    pub async fn try_read(&mut self, length: usize) -> Option<Bytes> {
+        while self.ahead.len() < length {
+            let what = format!("byte {length} of a body, {} are there", self.ahead.len());
+            let piece = in_time(what, self.next()).await?;
+            self.ahead.extend_from_slice(&piece);
+        }
+        Some(self.ahead.split_to(length).freeze())
     }
 
     /// What is left of the body, all of it in memory.

@@ -171,6 +171,10 @@ impl Weir {
         self.registry
     }
 
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub fn house(&self) -> &House {
         &self.house
     }

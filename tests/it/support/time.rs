@@ -51,16 +51,26 @@ impl HeldTime {
     /// Lets time pass in small steps until the future is done; gives also how much it was. What
     /// needs no time gets all it needs before each step.
     pub async fn pass_during<F: Future>(&self, future: F) -> (F::Output, Duration) {
+        self.pass_in_steps(STEP, BEFORE_A_STEP, future).await
+    }
+
+    /// The same with other steps, and other real time before each of them.
+    pub async fn pass_in_steps<F: Future>(
+        &self,
+        step: Duration,
+        before_a_step: Duration,
+        future: F,
+    ) -> (F::Output, Duration) {
         let mut future = pin!(future);
         let mut passed = Duration::ZERO;
         loop {
             tokio::select! {
                 biased;
                 output = &mut future => return (output, passed),
-                () = real_sleep(BEFORE_A_STEP) => {
+                () = real_sleep(before_a_step) => {
                     assert!(passed < LONGEST, "nothing happened within {passed:?}");
-                    self.pass(STEP).await;
-                    passed += STEP;
+                    self.pass(step).await;
+                    passed += step;
                 }
             }
         }

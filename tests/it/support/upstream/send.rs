@@ -116,11 +116,15 @@ pub(super) async fn spoil(reply: Reply, fault: Option<&Fault>) -> Reply {
         }
         Some(Fault::CorruptAt(place)) => {
             let mut bytes = BytesMut::from(&reply.content[..]);
-            bytes[*place] ^= 1;
+            // Of a refusal there may be less.
+            if let Some(byte) = bytes.get_mut(*place) {
+                *byte ^= 1;
+            }
             reply.content = bytes.freeze();
         }
         Some(Fault::TooShort(missing)) => {
-            reply.content.truncate(reply.content.len() - missing);
+            let left = reply.content.len().saturating_sub(*missing);
+            reply.content.truncate(left);
         }
         Some(Fault::TooLong(more)) => {
             let mut bytes = BytesMut::from(&reply.content[..]);

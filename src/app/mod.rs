@@ -3,6 +3,10 @@
 //! Sockets are bound before anything else; nothing here waits for the network. What must not be
 //! here: decisions about a pull.
 
+mod metrics;
+mod reload;
+mod watch;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +17,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, Desk, Health, Refused, Reload};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
-use crate::metrics;
 use crate::pull::{self, Pull};
 use crate::server::{self, BindError, Bound, Listener, Server};
 use crate::store::{self, Store};
 use crate::upkeep::{self, Upkeep};
 use crate::upstream::{self, Upstream};
+
+use reload::Rooms;
+pub use reload::{Because, Loader, ReloadError, Reloader};
+use watch::Watched;
 
 /// How long the admin address still answers after everything else has ended.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
@@ -37,7 +44,8 @@ pub struct App {
     pull: Arc<Pull>,
     store: Arc<Store>,
     upkeep: Upkeep,
-    drain_timeout: Duration,
+    reloader: Arc<Reloader>,
+    watched: Watched,
 }
 
 /// Where weir listens, with real ports where 0 was asked for.
@@ -72,8 +80,20 @@ pub enum ServeError {
 }
 
 impl App {
-    /// Binds the sockets, opens the store, and puts the rooms together.
+    /// Starts with a configuration that never changes; only the files that it names do.
     pub async fn start(config: Config, clock: Clock) -> Result<App, StartError> {
+        let same = config.clone();
+        App::start_reloading(config, Box::new(move || Ok(same.clone())), clock).await
+    }
+
+    /// Binds the sockets, opens the store, and puts the rooms together. `load` reads the
+    /// configuration again when it may have changed.
+    pub async fn start_reloading(
+        config: Config,
+        load: Loader,
+        clock: Clock,
+    ) -> Result<App, StartError> {
+        let watched = Watched::now(&config.files).await;
         let listeners = config
             .server
             .listen
@@ -89,10 +109,11 @@ impl App {
         let upkeep_metrics = upkeep::Metrics::new(&registry);
         let upkeep = Upkeep::new(&config.cache, store.clone(), clock, upkeep_metrics);
         let upstream = Upstream::new(&config, clock, upstream::Metrics::new(&registry))?;
+        let upstream = Arc::new(upstream);
         let pull = Pull::new(
             &config,
             store.clone(),
-            Arc::new(upstream),
+            upstream.clone(),
             clock,
             pull::Metrics::new(&registry),
         );
@@ -100,6 +121,25 @@ impl App {
         let server = Server::new(&config, pull.clone(), clock, server_metrics)?;
         let health = Health::default();
         warn_of_openness(&config);
+        let rooms = Rooms {
+            server: server.clone(),
+            pull: pull.clone(),
+            upstream: upstream.clone(),
+            store: store.clone(),
+        };
+        let reload_metrics = metrics::Metrics::new(&registry);
+        let reloader = Reloader::new(config, load, rooms, reload_metrics, clock);
+        let admin = Admin::new(Desk {
+            registry,
+            health: health.clone(),
+            config: reloader.current(),
+            store: store.clone(),
+            upstream,
+            pull: pull.clone(),
+            reload: reload_when_asked(reloader.clone()),
+            clock,
+            started_at: clock.now(),
+        });
         Ok(App {
             addresses: Addresses {
                 registry: listeners
@@ -111,17 +151,23 @@ impl App {
             listeners,
             admin_listener,
             server,
-            admin: Admin::new(registry, health.clone()),
+            admin,
             health,
             pull,
             store,
             upkeep,
-            drain_timeout: config.server.drain_timeout,
+            reloader,
+            watched,
         })
     }
 
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Takes up changed configurations while weir serves.
+    pub fn reloader(&self) -> Arc<Reloader> {
+        self.reloader.clone()
     }
 
     /// Serves until `stop`, then drains: takes no more connections, lets requests and fills under
@@ -140,6 +186,8 @@ impl App {
         let (upkeep, upkeep_stop) = (self.upkeep, CancellationToken::new());
         let until = upkeep_stop.clone();
         let keeping = tasks.spawn(async move { upkeep.run(until).await });
+        let watching = watch::watch(self.watched, self.reloader.clone(), stop.clone());
+        tasks.spawn(watching);
         tasks.close();
         self.health.set_ready(true);
 
@@ -149,7 +197,7 @@ impl App {
         };
         self.health.set_ready(false);
         stop.cancel();
-        let deadline = Instant::now() + self.drain_timeout;
+        let deadline = Instant::now() + self.reloader.config().server.drain_timeout;
         if tokio::time::timeout_at(deadline, &mut serving)
             .await
             .is_err()
@@ -182,6 +230,17 @@ async fn open_store(
     Ok(Arc::new(store))
 }
 
+/// The desk knows nothing of what is put together here; it gets one thing it may ask for.
+fn reload_when_asked(reloader: Arc<Reloader>) -> Reload {
+    Box::new(move || {
+        let reloader = reloader.clone();
+        Box::pin(async move {
+            let reloaded = reloader.reload(Because::Asked).await;
+            reloaded.map_err(|error| Refused(error.to_string()))
+        })
+    })
+}
+
 async fn serve_admin(admin: Admin, listener: Listener, stop: CancellationToken) -> io::Result<()> {
     match listener.into_bound() {
         Bound::Tcp(listener) => admin.serve(listener, stop).await,
@@ -197,7 +256,7 @@ fn count_process(registry: &Registry) {
     registry
         .register(Box::new(ProcessCollector::for_self()))
         .expect("the names of the process metrics are registered once");
-    metrics::gauges(
+    crate::metrics::gauges(
         registry,
         "weir_build_info",
         "Always 1; the label says which weir this is.",

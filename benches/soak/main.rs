@@ -1,0 +1,101 @@
+//! Long and rough use of weir as a process: a crowd at one cold blob, a cache that is too small, and
+//! a hundred kills.
+//!
+//! `cargo bench --bench soak -- herd` (or `churn`, or `kills`) runs one of them and prints its numbers;
+//! it fails when a promise is broken. `cargo bench` itself does nothing with it.
+
+mod churn;
+mod client;
+mod content;
+mod herd;
+mod house;
+mod kills;
+mod upstream;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "soak", about = "Uses weir roughly, for long")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// weir's binary.
+    #[arg(long, global = true, default_value = env!("CARGO_BIN_EXE_weir"))]
+    weir: PathBuf,
+    #[arg(long, global = true, default_value_t = 1)]
+    seed: u64,
+    /// Given by `cargo bench` and `cargo test`.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Many clients come over ten seconds for one cold blob; some are slow, some leave.
+    Herd {
+        /// Of the blob.
+        #[arg(long, default_value_t = 512)]
+        mib: u64,
+        #[arg(long, default_value_t = 200)]
+        clients: usize,
+        /// Of those, how many leave in the middle.
+        #[arg(long, default_value_t = 20)]
+        leaving: usize,
+        /// Of those, how many read a MiB a second.
+        #[arg(long, default_value_t = 20)]
+        slow: usize,
+        /// What the upstream gives in a second.
+        #[arg(long, default_value_t = 100)]
+        upstream_mib: u64,
+        #[arg(long, default_value_t = 3)]
+        breaks: u64,
+    },
+    /// A trace of image pulls through a cache that is too small for it.
+    Churn {
+        /// Of the cache.
+        #[arg(long, default_value_t = 1024)]
+        mib: u64,
+        /// Of all that is asked for.
+        #[arg(long, default_value_t = 10 * 1024)]
+        trace_mib: u64,
+    },
+    /// SIGKILL, again and again, in the middle of pulls and evictions.
+    Kills {
+        #[arg(long, default_value_t = 100)]
+        kills: usize,
+    },
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let (weir, seed) = (&arguments.weir, arguments.seed);
+    match arguments.command {
+        None => Ok(()),
+        Some(Command::Herd {
+            mib,
+            clients,
+            leaving,
+            slow,
+            upstream_mib,
+            breaks,
+        }) => herd::run(
+            weir,
+            seed,
+            &herd::Herd {
+                bytes: mib << 20,
+                clients,
+                leaving,
+                slow,
+                upstream_rate: upstream_mib << 20,
+                breaks,
+            },
+        ),
+        Some(Command::Churn { mib, trace_mib }) => {
+            churn::run(weir, seed, mib << 20, trace_mib << 20)
+        }
+        Some(Command::Kills { kills }) => kills::run(weir, seed, kills),
+    }
+}
