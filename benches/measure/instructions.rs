@@ -94,6 +94,8 @@ fn count_run(
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--fair-sched=yes"]);
     valgrind.arg(format!("--callgrind-out-file={}", out.display()));
+    // What happens by the clock would be counted by the clock.
+    valgrind.env("WEIR__CACHE__SCRUB_RATE", "0B");
     let weir = Weir {
         name: "weir-callgrind",
         folder: &settings.folder,

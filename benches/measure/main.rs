@@ -44,10 +44,10 @@ struct Arguments {
 enum Command {
     /// Starts everything, measures every row, writes the table.
     Peers {
-        #[arg(long, env = "ROUNDS", default_value_t = 5)]
+        #[arg(long, default_value_t = 5)]
         rounds: usize,
         /// One short round.
-        #[arg(long, env = "QUICK", value_parser = clap::builder::BoolishValueParser::new())]
+        #[arg(long)]
         quick: bool,
         #[arg(long, default_value = "/var/tmp/weir-bench")]
         folder: PathBuf,
