@@ -83,14 +83,14 @@ metrics >"$STATE/metrics"
 promtool check metrics <"$STATE/metrics" 2>&1 | grep -v '^rate_limit_total ' >"$STATE/lint" || true
 same "alerts: promtool check metrics" "" "$(cat "$STATE/lint")"
 
-# It comes with TLS.
-later='weir_certificate_expiry_timestamp_seconds '
+# Absent until there is a certificate; here there is none.
+certificates='weir_certificate_expiry_timestamp_seconds '
 # Everything that rules and dashboard ask for exists; names with colons are recorded, not scraped.
 sed -n 's/^# TYPE \([a-z_]*\) .*/\1/p' "$STATE/metrics" | sort >"$STATE/exported"
 cat "$E2E"/../../deploy/prometheus/{alerts,recording}.yml "$E2E"/../../deploy/grafana/dashboards/weir.json |
   grep -oP '(?<![:\w])(weir|container_registry|registry_request|rate_limit|docker_hub|process)_[a-z_]+(?![\w:])' |
   sed -E 's/_(bucket|count|sum)$//' | sort -u >"$STATE/wanted"
-same "alerts: metrics that rules and dashboard ask for and weir does not have" "$later" \
+same "alerts: metrics that rules and dashboard ask for and weir does not have" "$certificates" \
   "$(comm -23 "$STATE/wanted" "$STATE/exported" | tr '\n' ' ')"
 
 end quota-front
