@@ -19,8 +19,8 @@ use super::metrics::Reason;
 use super::order::Record;
 use super::shared::seconds;
 
-/// Entries that are loaded between two looks at the lock.
-const LOAD_AT_ONCE: usize = 1024;
+/// Rows of the index, of 64 entries at most, that are loaded between two looks at the lock.
+const LOAD_AT_ONCE: usize = 16;
 /// Entries of one page of a run over everything.
 const PAGE: u32 = 4096;
 /// Given up when the disk is full, so that the index can be opened again.
@@ -76,11 +76,11 @@ impl Store {
             shared.order().pin(&digest);
         }
         let mut before = Some(u64::MAX);
-        while let Some(number) = before {
+        while let Some(row) = before {
             if !go_on() {
                 return;
             }
-            let (entries, next) = shared.index.entries(number, LOAD_AT_ONCE);
+            let (entries, next) = shared.index.entries(row, LOAD_AT_ONCE);
             let mut order = shared.order();
             for entry in &entries {
                 order.restore(entry);

@@ -24,7 +24,7 @@ use super::staged::Claims;
 use super::{Blob, Doing, Error, Index, Metrics, NoRoom};
 
 /// Entries that the index is told of between two looks at the lock.
-const CHANGES_AT_ONCE: usize = 256;
+const CHANGES_AT_ONCE: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Shared {

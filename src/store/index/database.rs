@@ -14,7 +14,7 @@ use crate::store::error::is_full;
 /// sled's page cache. It takes about twice of this; the index is read far less than the files.
 const CACHE_BYTES: u64 = 4 << 20;
 /// Told apart from an index of another make, which is put aside.
-const SCHEMA: &[u8] = b"weir index 1";
+const SCHEMA: &[u8] = b"weir index 2";
 
 /// One tree for each kind of fact.
 #[derive(Debug, Clone)]

@@ -1,8 +1,9 @@
 //! What the index keeps for the store itself: the order of everything stored, and the pins.
 //!
-//! Memory is ahead of this by a few seconds. Keys are places in the order, so entries come at the end
-//! and go mostly at the front, and neither costs more with a million of them.
+//! Memory is ahead of this by a few seconds. Entries lie in rows by their places in the order, so they
+//! come at the end and go mostly at the front, and neither costs more with a million of them.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -16,6 +17,7 @@ use crate::store::order::{Changes, Record};
 use crate::store::shared::seconds;
 
 use super::database::{self, Trees};
+use super::record::ENTRIES_A_ROW;
 use super::{Index, TagRecord, record};
 
 /// Rows that are looked at between two questions whether to go on.
@@ -25,37 +27,40 @@ impl Index {
     /// A number above all that were given out.
     pub(in crate::store) fn next_number(&self) -> u64 {
         let last = self.ask(IndexOperation::Read, |trees| trees.order.last());
-        let last = last
+        let row = last
             .flatten()
-            .and_then(|(key, _)| record::read_number(&key));
-        last.map_or(0, |last| last + 1)
+            .and_then(|(key, _)| record::read_row_key(&key));
+        row.map_or(0, |row| (row + 1) * ENTRIES_A_ROW)
     }
 
-    /// Up to `max` entries with numbers below `before`, the highest first, and the number below which
-    /// to go on.
+    /// The entries of up to `max` rows below row `before`, the highest number first, and the row below
+    /// which to go on.
     pub(in crate::store) fn entries(&self, before: u64, max: usize) -> (Vec<Record>, Option<u64>) {
         let rows = self.ask(IndexOperation::Read, |trees| {
-            let rows = trees.order.range(..record::number_key(before)).rev();
+            let rows = trees.order.range(..record::row_key(before)).rev();
             rows.take(max).collect::<sled::Result<Vec<_>>>()
         });
         let rows = rows.unwrap_or_default();
-        let next = rows.last().and_then(|(key, _)| record::read_number(key));
+        let next = rows.last().and_then(|(key, _)| record::read_row_key(key));
         let entries = rows
             .iter()
-            .filter_map(|(key, value)| record::decode_entry(key, value));
+            .flat_map(|(key, value)| record::decode_row(key, value).into_iter().rev());
         (entries.collect(), next)
     }
 
-    /// Writes what has changed. New places first: an entry that is there twice is noticed, one that
+    /// Writes what has changed. Later places first: an entry that is there twice is noticed, one that
     /// is missing has to be found by the walk.
     pub(in crate::store) fn write(&self, changes: &Changes) {
+        let mut rows: BTreeMap<u64, BTreeMap<u64, Option<&Record>>> = BTreeMap::new();
+        let gone = changes.gone.iter().map(|number| (*number, None));
+        let put = changes.put.iter().map(|entry| (entry.number, Some(entry)));
+        for (number, change) in gone.chain(put) {
+            let row = rows.entry(number / ENTRIES_A_ROW).or_default();
+            row.insert(number, change);
+        }
         let wrote = self.ask(IndexOperation::Write, |trees| {
-            for entry in &changes.put {
-                let key = record::number_key(entry.number);
-                trees.order.insert(key, record::encode_entry(entry))?;
-            }
-            for number in &changes.gone {
-                trees.order.remove(record::number_key(*number))?;
+            for (row, changes) in rows.iter().rev() {
+                write_row(&trees.order, *row, changes)?;
             }
             Ok(())
         });
@@ -190,4 +195,24 @@ impl Index {
         }
         *trees = self.open_or_begin();
     }
+}
+
+/// Writes the entries that came into one row or changed, and leaves out those that went.
+fn write_row(
+    order: &sled::Tree,
+    row: u64,
+    changes: &BTreeMap<u64, Option<&Record>>,
+) -> sled::Result<()> {
+    let key = record::row_key(row);
+    let kept = order.get(key)?;
+    let mut entries = kept.map_or_else(Vec::new, |value| record::decode_row(&key, &value));
+    entries.retain(|entry| !changes.contains_key(&entry.number));
+    entries.extend(changes.values().copied().flatten().cloned());
+    entries.sort_by_key(|entry| entry.number);
+    if entries.is_empty() {
+        order.remove(key)?;
+    } else {
+        order.insert(key, record::encode_row(&entries))?;
+    }
+    Ok(())
 }

@@ -12,6 +12,9 @@ const SEPARATOR: u8 = 0;
 /// Sorts directly behind [`SEPARATOR`]: the end of everything that begins with a separated key.
 const BEHIND: u8 = 1;
 
+/// Places in the order that lie in one row of the index: a value of 3 KB, not a page for a handful.
+pub(super) const ENTRIES_A_ROW: u64 = 64;
+
 /// What a tag named when it was last asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagRecord {
@@ -45,38 +48,58 @@ impl TagRecord {
     }
 }
 
-/// The place in the order as a key: keys sort as the numbers do.
-pub(super) fn number_key(number: u64) -> [u8; 8] {
-    number.to_be_bytes()
+/// A row of the order as a key: keys sort as the numbers in them do.
+pub(super) fn row_key(row: u64) -> [u8; 8] {
+    row.to_be_bytes()
 }
 
-pub(super) fn read_number(key: &[u8]) -> Option<u64> {
+pub(super) fn read_row_key(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.try_into().ok()?))
 }
 
-pub(super) fn encode_entry(entry: &Record) -> Vec<u8> {
-    let mut value = Vec::with_capacity(48);
-    value.push(u8::from(entry.main));
-    value.push(entry.uses);
-    value.extend(entry.last_use.to_be_bytes());
-    value.extend(entry.size.to_be_bytes());
-    push_digest(&mut value, &entry.digest);
+/// Entries of one row, in the order of their numbers.
+pub(super) fn encode_row(entries: &[Record]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(entries.len() * 48);
+    for entry in entries {
+        value.push((entry.number % ENTRIES_A_ROW) as u8);
+        value.push(u8::from(entry.main));
+        value.push(entry.uses);
+        value.extend(entry.last_use.to_be_bytes());
+        value.extend(entry.size.to_be_bytes());
+        push_digest(&mut value, &entry.digest);
+    }
     value
 }
 
-pub(super) fn decode_entry(key: &[u8], value: &[u8]) -> Option<Record> {
-    let ([main, uses], rest) = value.split_first_chunk()?;
+/// The entries of a row, as far as they can be read.
+pub(super) fn decode_row(key: &[u8], mut value: &[u8]) -> Vec<Record> {
+    let Some(row) = read_row_key(key) else {
+        return Vec::new();
+    };
+    let mut entries = Vec::new();
+    while let Some((entry, rest)) = split_entry(row, value) {
+        entries.push(entry);
+        value = rest;
+    }
+    entries
+}
+
+fn split_entry(row: u64, bytes: &[u8]) -> Option<(Record, &[u8])> {
+    let ([place, main, uses], rest) = bytes.split_first_chunk()?;
     let (last_use, rest) = rest.split_first_chunk()?;
     let (size, rest) = rest.split_first_chunk()?;
-    let (digest, _) = split_digest(rest)?;
-    Some(Record {
+    let (digest, rest) = split_digest(rest)?;
+    let entry = Record {
         digest,
         size: u64::from_be_bytes(*size),
-        number: read_number(key)?,
+        number: row
+            .checked_mul(ENTRIES_A_ROW)?
+            .checked_add(u64::from(*place))?,
         last_use: u32::from_be_bytes(*last_use),
         uses: *uses,
         main: *main != 0,
-    })
+    };
+    Some((entry, rest))
 }
 
 /// Everything about one target begins with this.
@@ -226,13 +249,20 @@ mod tests {
         }
 
         #[test]
-        fn an_entry_survives_its_bytes(
-            content: Vec<u8>, size: u64, number: u64, last_use: u32, uses: u8, main: bool,
+        fn a_row_survives_its_bytes(
+            row in 0..1_u64 << 50,
+            entries in prop::collection::btree_map(
+                0..ENTRIES_A_ROW, (any::<bool>(), any::<u64>(), any::<u32>(), any::<u8>(), any::<bool>()), 0..9,
+            ),
         ) {
-            let digest = Digest::of(Algorithm::Sha512, &content);
-            let entry = Record { digest, size, number, last_use, uses, main };
-            let (key, value) = (number_key(number), encode_entry(&entry));
-            prop_assert_eq!(decode_entry(&key, &value), Some(entry));
+            let record = |(place, rest): (u64, (bool, u64, u32, u8, bool))| {
+                let (wide, size, last_use, uses, main) = rest;
+                let algorithm = if wide { Algorithm::Sha512 } else { Algorithm::Sha256 };
+                let digest = Digest::of(algorithm, &size.to_be_bytes());
+                Record { digest, size, number: row * ENTRIES_A_ROW + place, last_use, uses, main }
+            };
+            let entries: Vec<_> = entries.into_iter().map(record).collect();
+            prop_assert_eq!(decode_row(&row_key(row), &encode_row(&entries)), entries);
         }
 
         #[test]
@@ -241,7 +271,7 @@ mod tests {
             let _ = read_target(&bytes);
             let _ = read_tag(&bytes);
             let _ = read_link(&bytes);
-            let _ = decode_entry(&bytes[..bytes.len() / 2], &bytes);
+            let _ = decode_row(&row_key(u64::MAX), &bytes);
             let _ = behind_target(&bytes);
         }
     }
