@@ -104,7 +104,7 @@ impl Scout {
         if !self.ahead.reserve(end - at, self.length) {
             return Scouted::Never;
         }
-        match self.remote.blob_range(&self.digest, at, end - 1).await {
+        match Box::pin(self.remote.blob_range(&self.digest, at, end - 1)).await {
             Ok(download) if download.offset() == at => Scouted::Found(Box::new(download)),
             Ok(_) => Scouted::Never,
             Err(error) => {

@@ -189,7 +189,8 @@ impl Pull {
         if index.is_linked(&ask.target, digest) {
             return Ok(());
         }
-        if self.remote(ask)?.blob_exists(digest).await? {
+        let remote = self.remote(ask)?;
+        if Box::pin(remote.blob_exists(digest)).await? {
             index.link(&ask.target, &mut std::iter::once(*digest));
             return Ok(());
         }
@@ -221,7 +222,7 @@ impl Pull {
     async fn stream_through(&self, ask: &Ask, digest: &Digest) -> Result<Answer<Blob>, Error> {
         self.metrics.uncached.inc();
         let remote = self.remote(ask)?;
-        let download = remote.blob(digest, 0).await?;
+        let download = Box::pin(remote.blob(digest, 0)).await?;
         let (length, source) = (download.length(), download.source().clone());
         let stream = Box::new(Through::new(remote, download, *digest));
         let content = Blob {

@@ -444,7 +444,10 @@ impl Pull {
         if self.store.index().is_linked(&ask.target, digest) {
             return Ok(());
         }
-        self.remote(ask)?.head(&Reference::Digest(*digest)).await?;
+        // Boxed, as everywhere on the way of a hit: what is rare must not make every request's future
+        // large.
+        let (remote, reference) = (self.remote(ask)?, Reference::Digest(*digest));
+        Box::pin(remote.head(&reference)).await?;
         if let Some(manifest) = self.manifests.get(digest) {
             self.note_children(&ask.target, &manifest);
         }

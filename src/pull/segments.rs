@@ -59,6 +59,9 @@ pub(super) struct Transfer<'a> {
     from: From,
     begun: Instant,
     begun_at: u64,
+    /// Time spent waiting for the upstream: where the disk is what is waited for, more connections
+    /// would only make it worse.
+    waited: Duration,
     /// Bytes that are there already.
     skip: u64,
 }
@@ -96,6 +99,7 @@ impl<'a> Transfer<'a> {
             from,
             begun: Instant::now(),
             begun_at: at,
+            waited: Duration::ZERO,
             skip: 0,
         }
     }
@@ -125,7 +129,13 @@ impl<'a> Transfer<'a> {
 
     async fn any_chunk(&mut self) -> Result<Option<Bytes>, Error> {
         let chunk = match &mut self.from {
-            From::Single(download) | From::Measured(download) => download.chunk().await?,
+            From::Single(download) => download.chunk().await?,
+            From::Measured(download) => {
+                let asked = Instant::now();
+                let chunk = download.chunk().await?;
+                self.waited += asked.elapsed();
+                chunk
+            }
             From::Leaving {
                 download, until, ..
             } => {
@@ -170,8 +180,8 @@ impl<'a> Transfer<'a> {
     }
 
     fn leave(&self, download: Download) -> From {
-        let elapsed = self.begun.elapsed().as_secs_f64();
-        let rate = ((self.at - self.begun_at) as f64 / elapsed) as u64;
+        let waited = self.waited.as_secs_f64().max(1e-9);
+        let rate = ((self.at - self.begun_at) as f64 / waited) as u64;
         let Some(length) = self.length else {
             return From::Single(download);
         };

@@ -190,11 +190,11 @@ fn not_modified() -> Response<Body> {
 }
 
 fn name(headers: &mut HeaderMap, digest: &Digest) {
-    let digest = digest.to_string();
-    let etag = format!("\"{digest}\"");
-    let value = |text: &str| HeaderValue::from_str(text).expect("a digest is a header value");
-    headers.insert(header::ETAG, value(&etag));
-    headers.insert(DIGEST, value(&digest));
+    let etag = Bytes::from(format!("\"{digest}\""));
+    let digest = etag.slice(1..etag.len() - 1);
+    let value = |text| HeaderValue::from_maybe_shared(text).expect("a digest is a header value");
+    headers.insert(header::ETAG, value(etag));
+    headers.insert(DIGEST, value(digest));
 }
 
 pub(super) fn tell(headers: &mut HeaderMap, age: Option<Duration>, warning: Option<&str>) {

@@ -10,7 +10,6 @@ use http::{Response, header};
 use super::body::Body;
 use super::corridor::{Walk, text};
 use super::family::Family;
-use super::outlet::Outlet;
 use super::query::parameter;
 use super::record::Record;
 use super::refusal::Refusal;
@@ -62,10 +61,10 @@ impl Walk<'_> {
         })?;
         note(record, &answer);
         if self.is_get() {
-            let buffers = self.server.buffers.clone();
+            let outlets = &self.server.outlets;
             let outlet = match self.peer.secure {
-                true => Outlet::to_reader(buffers),
-                false => Outlet::to_socket(buffers),
+                true => outlets.to_reader(),
+                false => outlets.to_socket(),
             };
             answer::blob(answer, &self.parts.headers, outlet)
         } else {

@@ -23,9 +23,8 @@ pub(super) struct Buffers {
 impl Buffers {
     /// A buffer for `wanted` bytes or fewer, never empty. What is in it is somebody's earlier body.
     pub(super) fn take(self: &Arc<Self>, wanted: u64) -> Buffer {
-        let in_use = self.in_use_bytes.load(Ordering::Relaxed);
         let fits_small = wanted <= SMALL_BYTES as u64;
-        let bytes = if fits_small || in_use + BIG_BYTES > BUDGET_BYTES {
+        let bytes = if fits_small || !self.has_big() {
             vec![0; SMALL_BYTES].into()
         } else {
             let spare = self.lock().pop();
@@ -39,6 +38,11 @@ impl Buffers {
         self.in_use_bytes
             .fetch_add(buffer.bytes.len(), Ordering::Relaxed);
         buffer
+    }
+
+    /// Whether the next one would be big.
+    pub(super) fn has_big(&self) -> bool {
+        self.in_use_bytes.load(Ordering::Relaxed) + BIG_BYTES <= BUDGET_BYTES
     }
 
     fn give_back(&self, bytes: Box<[u8]>) {

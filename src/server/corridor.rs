@@ -87,7 +87,7 @@ impl Walk<'_> {
         record.series = Some(self.front.no_registry.clone());
         check_host(self.parts)?;
         if self.parts.uri.path() == TOKEN_PATH {
-            return self.token(body).await;
+            return Box::pin(self.token(body)).await;
         }
         check_method(self.parts)?;
         let client = self.identify(record).await?;
@@ -118,13 +118,13 @@ impl Walk<'_> {
             Request::Tags { name } => {
                 record.kind = Some(Kind::Tags);
                 let ask = self.admit(&client, &name, record)?;
-                self.tags(&ask, record).await
+                Box::pin(self.tags(&ask, record)).await
             }
             Request::Referrers { name, digest } => {
                 record.kind = Some(Kind::Referrers);
                 record.digest = Some(digest);
                 let ask = self.admit(&client, &name, record)?;
-                self.referrers(&ask, &digest, record).await
+                Box::pin(self.referrers(&ask, &digest, record)).await
             }
             Request::Catalog => self.catalog(&client, record),
         }

@@ -20,6 +20,8 @@ pub struct Metrics {
     requests: IntCounterVec,
     bytes: IntCounterVec,
     responses: IntCounterVec,
+    /// Of [`STATUS_CODES`], in their order.
+    responses_known: Vec<IntCounter>,
     auth_failures: IntCounterVec,
     pub(super) connections: IntGauge,
     pub(super) connections_refused: IntCounter,
@@ -36,7 +38,15 @@ const STATUS_CODES: [&str; 17] = [
 
 impl Metrics {
     pub fn new(registry: &Registry) -> Metrics {
-        let metrics = Metrics {
+        let responses = metrics::counters(
+            registry,
+            "weir_client_responses_total",
+            "Answers to clients by status code; 499: the client left before there was one.",
+            &["status"],
+        );
+        let known = STATUS_CODES.iter();
+        let responses_known = known.map(|status| responses.with_label_values(&[status]));
+        Metrics {
             pulls: metrics::counters(
                 registry,
                 "container_registry_pulls_total",
@@ -62,12 +72,8 @@ impl Metrics {
                 "Bytes of bodies sent to clients.",
                 &["registry", "kind", "result"],
             ),
-            responses: metrics::counters(
-                registry,
-                "weir_client_responses_total",
-                "Answers to clients by status code; 499: the client left before there was one.",
-                &["status"],
-            ),
+            responses_known: responses_known.collect(),
+            responses,
             auth_failures: metrics::auth_failures(registry, Side::Client),
             connections: metrics::gauge(
                 registry,
@@ -94,11 +100,7 @@ impl Metrics {
                 "weir_request_panics_total",
                 "Requests that ended in a panic: a bug each.",
             ),
-        };
-        for status in STATUS_CODES {
-            metrics.responses.with_label_values(&[status]);
         }
-        metrics
     }
 
     /// The series of one registry, touched so that a scrape shows them from the start.
@@ -127,9 +129,10 @@ impl Metrics {
 
     pub(super) fn responded(&self, status: Option<StatusCode>) {
         let code = status.as_ref().map_or("499", StatusCode::as_str);
-        let known = STATUS_CODES.iter().find(|known| **known == code);
-        let label = known.copied().unwrap_or("other");
-        self.responses.with_label_values(&[label]).inc();
+        match STATUS_CODES.iter().position(|known| *known == code) {
+            Some(known) => self.responses_known[known].inc(),
+            None => self.responses.with_label_values(&["other"]).inc(),
+        }
     }
 }
 

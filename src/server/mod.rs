@@ -42,8 +42,8 @@ use crate::access::{InvalidPasswords, Keys};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::pull::Pull;
-use buffers::Buffers;
 use front::Front;
+use outlet::Outlets;
 
 pub use listener::{BindError, Bound, Listener, SocketFile};
 pub use metrics::Metrics;
@@ -58,7 +58,7 @@ pub struct Server {
     pull: Arc<Pull>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    buffers: Arc<Buffers>,
+    outlets: Outlets,
     limits: Limits,
     /// One permit an open connection.
     connections: Arc<Semaphore>,
@@ -102,7 +102,7 @@ impl Server {
             pull,
             clock,
             metrics: Arc::new(metrics),
-            buffers: Arc::default(),
+            outlets: Outlets::new(),
             limits: Limits {
                 header_timeout: config.server.header_timeout,
                 send_timeout: config.server.send_timeout,

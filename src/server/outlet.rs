@@ -13,8 +13,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use tokio::sync::Semaphore;
 
-use super::buffers::{Buffer, Buffers};
+use super::buffers::Buffers;
 use super::mapping::Mapping;
 
 /// What is mapped at once, and where mappings end: at multiples of it. Measured: smaller ones cost
@@ -22,39 +23,74 @@ use super::mapping::Mapping;
 const WINDOW_BYTES: u64 = 4 << 20;
 /// The same where the disk has to be waited for, so that the first byte does not wait for long.
 const COLD_WINDOW_BYTES: u64 = 1 << 20;
-/// Below this, copying costs less than mapping.
-const MAP_FROM_BYTES: u64 = 64 << 10;
+/// Below this, copying costs less than mapping, as long as there are buffers to copy into.
+const MAP_FROM_BYTES: u64 = 1 << 20;
+const MAP_WITHOUT_BUFFERS_FROM_BYTES: u64 = 64 << 10;
 /// How far apart the pages are that are asked whether they are in memory. Files are read and
 /// forgotten in greater pieces.
 const PROBE_BYTES: u64 = 64 << 10;
 
-/// The ways from files to one connection.
+/// What all outlets share.
 #[derive(Debug, Clone)]
-pub(super) struct Outlet {
+pub(super) struct Outlets {
     buffers: Arc<Buffers>,
-    maps: bool,
-    /// Whether the file system can say "not in memory" instead of waiting for the disk.
-    can_ask: bool,
+    /// As many threads as there are processors bring pages in at once. More would get little more
+    /// out of a disk, and leave whoever asks for what is in memory little of the processors.
+    readers: Arc<Semaphore>,
 }
 
-impl Outlet {
+impl Outlets {
+    pub(super) fn new() -> Outlets {
+        let readers = std::thread::available_parallelism().map_or(1, usize::from);
+        Outlets {
+            buffers: Arc::default(),
+            readers: Arc::new(Semaphore::new(readers)),
+        }
+    }
+
     /// For a connection whose bytes go to the kernel as they are.
-    pub(super) fn to_socket(buffers: Arc<Buffers>) -> Outlet {
+    pub(super) fn to_socket(&self) -> Outlet {
         Outlet {
-            buffers,
+            shared: self.clone(),
             maps: true,
             can_ask: true,
         }
     }
 
     /// For a connection whose bytes are read by weir before they go, to be encrypted say.
-    pub(super) fn to_reader(buffers: Arc<Buffers>) -> Outlet {
+    pub(super) fn to_reader(&self) -> Outlet {
         Outlet {
             maps: false,
-            ..Outlet::to_socket(buffers)
+            ..self.to_socket()
         }
     }
 
+    /// Runs what waits for the disk on a thread that may block.
+    async fn wait_for<T: Send + 'static>(
+        &self,
+        reading: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let permit = self.readers.clone().acquire_owned().await;
+        let permit = permit.map_err(|closed| io::Error::other(closed.to_string()))?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = reading();
+            drop(permit);
+            read
+        });
+        reading.await?
+    }
+}
+
+/// The ways from files to one connection.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    shared: Outlets,
+    maps: bool,
+    /// Whether the file system can say "not in memory" instead of waiting for the disk.
+    can_ask: bool,
+}
+
+impl Outlet {
     /// The first bytes of a stretch of `file`; as many as are good to send at once. Empty where the
     /// file ends.
     pub(super) async fn take(
@@ -63,7 +99,11 @@ impl Outlet {
         offset: u64,
         length: u64,
     ) -> io::Result<Bytes> {
-        if self.maps && length >= MAP_FROM_BYTES {
+        let map_from = match self.shared.buffers.has_big() {
+            true => MAP_FROM_BYTES,
+            false => MAP_WITHOUT_BUFFERS_FROM_BYTES,
+        };
+        if self.maps && length >= map_from {
             match self.map(file, offset, length).await {
                 Ok(bytes) => return Ok(bytes),
                 // This file system or kernel does not do it; what is wrong with the disk shows
@@ -81,15 +121,15 @@ impl Outlet {
         }
         let window = self::window(offset, length, COLD_WINDOW_BYTES);
         let (file, behind) = (file.clone(), offset + window as u64);
-        let bringing = tokio::task::spawn_blocking(move || {
+        let bringing = self.shared.wait_for(move || {
             let mapping = Mapping::of(&file, offset, window)?;
             // The disk goes on reading while this window is being sent. It is only advice.
             let ahead = NonZeroU64::new(COLD_WINDOW_BYTES);
             let _ = rustix::fs::fadvise(&file, behind, ahead, Advice::WillNeed);
             mapping.bring_in()?;
-            Ok::<_, io::Error>(mapping)
+            Ok(mapping)
         });
-        Ok(Bytes::from_owner(bringing.await??))
+        Ok(Bytes::from_owner(bringing.await?))
     }
 
     /// Asks some pages of the stretch.
@@ -108,13 +148,16 @@ impl Outlet {
     }
 
     async fn read(&mut self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
-        let mut buffer = self.buffers.take(length);
-        let filled = match self.read_now(file, offset, buffer.space(length))? {
-            Some(filled) => filled,
+        let mut buffer = self.shared.buffers.take(length);
+        let (mut buffer, filled) = match self.read_now(file, offset, buffer.space(length))? {
+            Some(filled) => (buffer, filled),
             None => {
-                let filled;
-                (buffer, filled) = read_blocking(file.clone(), offset, length, buffer).await?;
-                filled
+                let file = file.clone();
+                let reading = self.shared.wait_for(move || {
+                    let filled = file.read_at(buffer.space(length), offset)?;
+                    Ok((buffer, filled))
+                });
+                reading.await?
             }
         };
         buffer.set_filled(filled);
@@ -147,19 +190,6 @@ impl Outlet {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-async fn read_blocking(
-    file: Arc<File>,
-    offset: u64,
-    length: u64,
-    mut buffer: Buffer,
-) -> io::Result<(Buffer, usize)> {
-    let reading = tokio::task::spawn_blocking(move || {
-        let filled = file.read_at(buffer.space(length), offset);
-        filled.map(|filled| (buffer, filled))
-    });
-    reading.await?
 }
 
 /// How much of a stretch is in the window that it begins in.

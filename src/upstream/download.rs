@@ -218,7 +218,9 @@ impl Download {
 
     async fn resume(&mut self) -> Result<(), Error> {
         let tag = self.etag.clone();
-        let opened = open(&self.remote, &self.digest, self.position, self.last, tag).await?;
+        // Boxed: every reader of a blob holds the future of its next chunk.
+        let opening = open(&self.remote, &self.digest, self.position, self.last, tag);
+        let opened = Box::pin(opening).await?;
         if let (Some(expected), Some(found)) = (self.length, opened.length)
             && expected != found
         {
