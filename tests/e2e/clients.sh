@@ -75,6 +75,12 @@ client_pull() { # client_pull CLIENT IMAGE
   esac
 }
 
+# What was removed is gone when this returns. containerd's namespaces share their content, and one that
+# is not collected yet is taken from the store by the next pull, whoever pulled it first.
+containerd_collect() {
+  ctr leases rm --sync "$(ctr leases create)" >/dev/null
+}
+
 client_purge() { # client_purge CLIENT: forget everything
   local ids it
   case $1 in
@@ -83,11 +89,13 @@ client_purge() { # client_purge CLIENT: forget everything
       # shellcheck disable=SC2086
       [ -z "$ids" ] || docker rmi -f $ids >/dev/null
       # The daemon leaves manifests behind in containerd.
-      for it in $(ctr -n moby content ls -q); do ctr -n moby content rm "$it" >/dev/null || true; done ;;
+      for it in $(ctr -n moby content ls -q); do ctr -n moby content rm "$it" >/dev/null || true; done
+      containerd_collect ;;
     containerd)
       for it in $(ctr images ls -q); do ctr images rm --sync "$it" >/dev/null; done
       for it in $(ctr leases ls -q); do ctr leases rm "$it" >/dev/null; done
-      for it in $(ctr content ls -q); do ctr content rm "$it" >/dev/null || true; done ;;
+      for it in $(ctr content ls -q); do ctr content rm "$it" >/dev/null || true; done
+      containerd_collect ;;
     podman) podman_ rmi -af >/dev/null ;;
     skopeo) rm -rf "$STATE/skopeo" ;;
   esac
