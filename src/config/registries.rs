@@ -111,10 +111,9 @@ fn registry(
     default: Option<bool>,
     open_at: Option<&Listen>,
 ) -> Registry {
-    let auth = match section.choice("auth", &["stored", "client"]) {
-        "client" => RegistryAuth::Client,
-        _ => RegistryAuth::Stored,
-    };
+    // "client" is refused until what is cached is asked for anew for each client.
+    section.choice("auth", &["stored"]);
+    let auth = RegistryAuth::Stored;
     let registry = Registry {
         endpoints: endpoints(section, &name),
         default: default == Some(true),
