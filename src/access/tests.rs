@@ -13,11 +13,17 @@ struct Fixture {
 /// An [`Access`] by this configuration, in which `HTPASSWD` stands for a file with the users `ci`
 /// and `dev`, each with their name as password.
 fn fixture(text: &str) -> Fixture {
+    changed(text, |_| ())
+}
+
+/// The same, by a configuration that is changed after it was read.
+fn changed(text: &str, change: impl FnOnce(&mut Config)) -> Fixture {
     let file = tempfile::NamedTempFile::new().unwrap();
     let users = ["ci", "dev"].map(|name| format!("{name}:{}\n", bcrypt::hash(name, 4).unwrap()));
     std::fs::write(file.path(), users.concat()).unwrap();
     let text = text.replace("HTPASSWD", &format!("htpasswd = {:?}", file.path()));
-    let config = config::load_str(&text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+    let mut config = config::load_str(&text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+    change(&mut config);
     let access = Access::new(&config, Keys::generate()).unwrap();
     Fixture {
         access,
@@ -204,9 +210,13 @@ allow = ["ghcr.io/**"]"#,
 
 #[tokio::test]
 async fn a_registry_that_decides_itself_gets_only_the_login_that_was_meant_for_it() {
-    let house = fixture(
-        "[registries.\"ghcr.io\"]\nauth = \"client\"\n[registries.\"quay.io\"]\nauth = \"client\"",
-    );
+    let house = changed("", |config| {
+        for registry in &mut config.registries {
+            if ["ghcr.io", "quay.io"].contains(&registry.name.as_str()) {
+                Arc::make_mut(registry).auth = RegistryAuth::Client;
+            }
+        }
+    });
     let (ghcr, quay) = (target("ghcr.io/acme/app"), target("quay.io/acme/app"));
     let nobody = house.client("192.0.2.1", None).await.unwrap();
     assert_eq!(
