@@ -9,6 +9,7 @@ mod desk;
 mod print;
 mod resolve;
 mod serve;
+mod sockets;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -25,6 +25,7 @@ mod request_log;
 mod resolve;
 mod routing;
 mod simulation;
+mod sockets;
 mod startup;
 mod support_works;
 mod tags;
