@@ -24,6 +24,7 @@ mod reload;
 mod request_log;
 mod resolve;
 mod routing;
+mod setup;
 mod simulation;
 mod sockets;
 mod startup;
