@@ -123,7 +123,7 @@ impl Pull {
             }
             (Err(error), Some((heard_at, listing))) if self.may_stand_in(ask, &error) => {
                 let mut answer = aged(listing, Outcome::Stale, now.since(heard_at));
-                answer.warning = Some(format!("stale, from weir's cache: {error}"));
+                answer.warning = Some(format!("stale, from weir's cache: {}", error.for_clients()));
                 Ok(answer)
             }
             (Err(error), _) => Err(error),

@@ -19,6 +19,7 @@ mod listings;
 mod manifests;
 mod metrics_table;
 mod parts;
+mod patience;
 mod ranges;
 mod reload;
 mod request_log;
