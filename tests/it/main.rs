@@ -11,6 +11,7 @@ mod bad_requests;
 mod bad_upstream;
 mod blobs;
 mod cli;
+mod conformance;
 mod crashes;
 mod elsewhere;
 mod errors;
