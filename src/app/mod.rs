@@ -7,7 +7,6 @@ mod metrics;
 mod reload;
 mod watch;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +75,7 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("the admin address failed: {0}")]
-    Admin(#[source] io::Error),
+    Admin(#[source] tokio::task::JoinError),
 }
 
 impl App {
@@ -193,7 +192,7 @@ impl App {
 
         let failed = tokio::select! {
             () = stop.cancelled() => None,
-            ended = &mut admin => ended.unwrap_or_else(|panic| Err(panic.into())).err(),
+            ended = &mut admin => ended.err(),
         };
         self.health.set_ready(false);
         stop.cancel();
@@ -241,13 +240,12 @@ fn reload_when_asked(reloader: Arc<Reloader>) -> Reload {
     })
 }
 
-async fn serve_admin(admin: Admin, listener: Listener, stop: CancellationToken) -> io::Result<()> {
+async fn serve_admin(admin: Admin, listener: Listener, stop: CancellationToken) {
     match listener.into_bound() {
         Bound::Tcp(listener) => admin.serve(listener, stop).await,
         Bound::Unix { listener, name } => {
-            let served = admin.serve(listener, stop).await;
+            admin.serve(listener, stop).await;
             drop(name);
-            served
         }
     }
 }
