@@ -125,6 +125,7 @@ impl App {
             pull: pull.clone(),
             upstream: upstream.clone(),
             store: store.clone(),
+            upkeep: upkeep.dials(),
         };
         let reload_metrics = metrics::Metrics::new(&registry);
         let reloader = Reloader::new(config, load, rooms, reload_metrics, clock);

@@ -64,9 +64,10 @@ impl Server {
         mut peer: Peer,
         stop: CancellationToken,
     ) {
+        let limits = **self.limits.load();
         let handshake = TlsAcceptor::from(config).accept(stream);
         let stream = tokio::select! {
-            shaken = tokio::time::timeout(self.limits.header_timeout, handshake) => shaken,
+            shaken = tokio::time::timeout(limits.header_timeout, handshake) => shaken,
             () = stop.cancelled() => return,
         };
         let stream = match stream {
@@ -94,7 +95,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limits = self.limits;
+        let limits = **self.limits.load();
         let io = TokioIo::new(Unhurried::new(stream, limits.send_timeout));
         let peer = Arc::new(peer);
         let service = service_fn(move |request: http::Request<Incoming>| {
