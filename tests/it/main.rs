@@ -16,6 +16,7 @@ mod crashes;
 mod elsewhere;
 mod errors;
 mod flights;
+mod guide;
 mod listings;
 mod manifests;
 mod metrics_table;
