@@ -45,7 +45,7 @@ use crate::pull::Pull;
 use front::Front;
 use outlet::Outlets;
 
-pub use listener::{BindError, Bound, Listener, SocketFile};
+pub use listener::{BindError, Bound, Handed, Listener, SocketFile};
 pub use metrics::Metrics;
 pub use tls::InvalidTls;
 
