@@ -18,7 +18,8 @@
 //! | [`cli`] | one file per command | anything but reading, asking and printing |
 //!
 //! Beneath them lie [`oci`] (the language of the specification, pure), [`config`] (what the
-//! operator said, checked), [`metrics`], [`logging`] and [`clock`].
+//! operator said, checked), [`metrics`], [`logging`] and [`clock`]. `fuzzing` says what must hold of
+//! everything that reads other people's bytes.
 //!
 //! # The walk of a request
 //!
@@ -33,7 +34,7 @@
 //!
 //! ```text
 //! 7: main
-//! 6: cli
+//! 6: cli fuzzing
 //! 5: app
 //! 4: server upkeep admin
 //! 3: pull
@@ -59,6 +60,9 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod logging;
 pub mod metrics;
 pub mod oci;

@@ -49,6 +49,9 @@ pub use listener::{BindError, Bound, Listener, SocketFile};
 pub use metrics::Metrics;
 pub use tls::InvalidTls;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use range::holds as range_holds;
+
 /// Serves clients. Used as `Arc<Server>`.
 pub struct Server {
     front: ArcSwap<Front>,
