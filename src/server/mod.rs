@@ -25,6 +25,7 @@ mod record;
 mod refusal;
 mod request_id;
 mod respond;
+mod seats;
 mod send;
 mod tls;
 mod token;
@@ -34,7 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +44,7 @@ use crate::config::Config;
 use crate::pull::Pull;
 use front::Front;
 use outlet::Outlets;
+use seats::Seats;
 
 pub use listener::{BindError, Bound, Listener, SocketFile};
 pub use metrics::Metrics;
@@ -63,8 +64,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     outlets: Outlets,
     limits: Limits,
-    /// One permit an open connection.
-    connections: Arc<Semaphore>,
+    seats: Arc<Seats>,
 }
 
 /// How much, and how long, one client may take.
@@ -110,7 +110,7 @@ impl Server {
                 header_timeout: config.server.header_timeout,
                 send_timeout: config.server.send_timeout,
             },
-            connections: Arc::new(Semaphore::new(config.server.connections_max)),
+            seats: Seats::new(config.server.connections_max),
         }))
     }
 

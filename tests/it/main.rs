@@ -13,6 +13,7 @@ mod blobs;
 mod cli;
 mod conformance;
 mod crashes;
+mod crowds;
 mod elsewhere;
 mod errors;
 mod flights;
