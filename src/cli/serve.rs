@@ -14,8 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::print::{self, Style};
-use super::{FAILED, WRONG};
-use crate::app::{Addresses, App, Because, Loader, Reloader};
+use super::{FAILED, WRONG, sockets};
+use crate::app::{Addresses, App, Because, Handover, Loader, Reloader};
 use crate::clock::Clock;
 use crate::config::{Config, size_text};
 
@@ -38,12 +38,23 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
         print::fail(&error);
         return ExitCode::from(WRONG);
     }
+    // Before there are threads.
+    let handover = match sockets::take() {
+        Ok(handover) => handover,
+        Err(error) => {
+            print::fail(&format_args!("{error:#}"));
+            return ExitCode::from(FAILED);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .event_interval(TASKS_PER_LOOK)
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(serve(config, loader(arguments.config.clone()))),
+        Ok(runtime) => {
+            let load = loader(arguments.config.clone());
+            runtime.block_on(serve(config, load, handover))
+        }
         Err(error) => Err(anyhow::Error::new(error).context("no worker threads can be started")),
     };
     match ended {
@@ -71,13 +82,13 @@ fn loader(file: Option<PathBuf>) -> Loader {
     Box::new(move || super::load(file.as_deref()))
 }
 
-async fn serve(config: Config, load: Loader) -> anyhow::Result<()> {
+async fn serve(config: Config, load: Loader, handover: Handover) -> anyhow::Result<()> {
     // Before anything is bound: a signal that comes early is not lost.
     let (mut stops, mut hangup) = (Stops::listen()?, signal(SignalKind::hangup())?);
     say_what_applies(&config);
     let banner = Banner::of(&config);
     // The errors of start and drain already say what happened where; their sources repeat it.
-    let app = App::start_reloading(config, load, Clock::System)
+    let app = App::start_reloading(config, load, handover, Clock::System)
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     print::out(banner.line(app.addresses()).as_bytes());
@@ -111,9 +122,6 @@ fn say_what_applies(config: &Config) {
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
-    }
-    if config.access.anonymous && config.access.rules.is_empty() {
-        tracing::info!("everybody who reaches weir may pull what weir's credentials may pull");
     }
 }
 

@@ -32,6 +32,10 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// At a stop, a connection on which nothing was asked yet may still ask once, if it does so soon:
+/// its client does not know that it came late, and takes a closed connection for a failure.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+
 /// A connection as it was accepted.
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -67,10 +71,11 @@ impl Server {
         seat: Arc<Seat>,
         stop: CancellationToken,
     ) {
+        let limits = **self.limits.load();
         let handshake = TlsAcceptor::from(config).accept(stream);
         let stream = tokio::select! {
-            shaken = tokio::time::timeout(self.limits.header_timeout, handshake) => shaken,
-            () = stop.cancelled() => return,
+            shaken = tokio::time::timeout(limits.header_timeout, handshake) => shaken,
+            () = late(&stop) => return,
         };
         let stream = match stream {
             Ok(Ok(stream)) => stream,
@@ -102,11 +107,14 @@ impl Server {
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limits = self.limits;
+        let limits = **self.limits.load();
         let unhurried = Unhurried::new(stream, limits.send_timeout, seat.chair().clone());
         let io = TokioIo::new(unhurried);
         let peer = Arc::new(peer);
+        let asked = CancellationToken::new();
+        let has_asked = asked.clone();
         let service = service_fn(move |request: http::Request<Incoming>| {
+            has_asked.cancel();
             let (server, peer, under_way) = (self.clone(), peer.clone(), seat.under_way());
             Box::pin(async move {
                 let response = server.walk(request, &peer).await;
@@ -123,7 +131,8 @@ impl Server {
             .serve_connection(io, service);
         let ended = tokio::select! {
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
-            () = stop.cancelled() => None,
+            () = async { stop.cancelled().await; asked.cancelled().await } => None,
+            () = late(&stop) => None,
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -138,6 +147,12 @@ impl Server {
         let linger = ended.is_err() || !stop.is_cancelled();
         end(connection.into_parts().io.into_inner(), linger).await;
     }
+}
+
+/// Ends when it is too late for a first request.
+async fn late(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FIRST_WORD).await;
 }
 
 /// Says that nothing more comes, and listens to what the client still has to say.

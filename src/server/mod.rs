@@ -46,7 +46,7 @@ use front::Front;
 use outlet::Outlets;
 use seats::Seats;
 
-pub use listener::{BindError, Bound, Listener, SocketFile};
+pub use listener::{BindError, Bound, Handed, Listener, SocketFile};
 pub use metrics::Metrics;
 pub use tls::InvalidTls;
 
@@ -63,7 +63,7 @@ pub struct Server {
     clock: Clock,
     metrics: Arc<Metrics>,
     outlets: Outlets,
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     seats: Arc<Seats>,
 }
 
@@ -86,6 +86,7 @@ pub enum Unservable {
 /// A changed configuration, read and found good, that waits to be taken up.
 pub struct Prepared {
     front: Front,
+    limits: Limits,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -97,7 +98,7 @@ impl Server {
         metrics: Metrics,
     ) -> Result<Arc<Server>, Unservable> {
         let keys = Keys::generate();
-        let Prepared { front, tls } = prepare(config, &keys, &metrics)?;
+        let Prepared { front, limits, tls } = prepare(config, &keys, &metrics)?;
         Ok(Arc::new(Server {
             front: ArcSwap::from_pointee(front),
             tls: ArcSwapOption::new(tls),
@@ -106,10 +107,7 @@ impl Server {
             clock,
             metrics: Arc::new(metrics),
             outlets: Outlets::new(),
-            limits: Limits {
-                header_timeout: config.server.header_timeout,
-                send_timeout: config.server.send_timeout,
-            },
+            limits: ArcSwap::from_pointee(limits),
             seats: Seats::new(config.server.connections_max),
         }))
     }
@@ -119,10 +117,11 @@ impl Server {
         prepare(config, &self.keys, &self.metrics)
     }
 
-    /// Takes up changed routes, rules and certificates. Requests and connections under way go on by
-    /// what they began with; listeners and limits stay as they are.
+    /// Takes up changed routes, rules, timeouts and certificates. Requests and connections under way
+    /// go on by what they began with; listeners and their number of connections stay as they are.
     pub fn reload(&self, prepared: Prepared) {
         self.front.store(Arc::new(prepared.front));
+        self.limits.store(Arc::new(prepared.limits));
         // An address that speaks TLS goes on speaking it: that it no longer should needs a restart.
         if self.tls.load().is_some() && prepared.tls.is_some() {
             self.tls.store(prepared.tls);
@@ -151,5 +150,9 @@ impl Server {
 fn prepare(config: &Config, keys: &Keys, metrics: &Metrics) -> Result<Prepared, Unservable> {
     let tls = config.server.tls.as_ref().map(tls::read).transpose()?;
     let front = Front::new(config, keys.clone(), metrics)?;
-    Ok(Prepared { front, tls })
+    let limits = Limits {
+        header_timeout: config.server.header_timeout,
+        send_timeout: config.server.send_timeout,
+    };
+    Ok(Prepared { front, limits, tls })
 }
