@@ -30,6 +30,7 @@ mod resolve;
 mod routing;
 mod setup;
 mod simulation;
+mod smuggling;
 mod sockets;
 mod startup;
 mod support_works;
