@@ -82,6 +82,17 @@ enum Carried {
     Bound(BoundLogin),
 }
 
+/// What is shown to the upstream of a repository, so that it gives it to this client.
+#[derive(Debug, Clone, Copy)]
+pub enum Shown<'a> {
+    /// What is stored with weir: weir itself has decided.
+    Stored,
+    /// The client's own login, which the upstream judges.
+    Login(&'a Login),
+    /// Nothing: the client has said that it has no login, and the upstream decides what is public.
+    Nothing,
+}
+
 /// Why it is not clear who is asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unidentified {
@@ -214,9 +225,7 @@ impl Access {
             return Err(Denied::NotServed);
         }
         if self.by_login.contains(&target.registry) {
-            client
-                .login_for(&target.registry)
-                .ok_or(Denied::NeedsLogin)?;
+            self.shown_by(client, target).ok_or(Denied::NeedsLogin)?;
         } else if !self.anonymous && !client.is_known() {
             return Err(Denied::NeedsUser);
         }
@@ -235,10 +244,21 @@ impl Access {
         }
     }
 
-    /// The login that the upstream shall judge, where it is the one that decides.
-    pub fn login_for<'a>(&self, client: &'a Client, target: &Target) -> Option<&'a Login> {
-        let decides = self.by_login.contains(&target.registry);
-        client.login_for(&target.registry).filter(|_| decides)
+    /// As whom the upstream is asked. `None`: it decides itself, and the client has not said yet
+    /// who it is.
+    ///
+    /// Every registry asks strangers who they are first, and clients are made for that: docker,
+    /// containerd and podman come back with a token, for their login or for nobody. So whoever has a
+    /// login is judged by it, and whoever has none still gets what is public.
+    pub fn shown_by<'a>(&self, client: &'a Client, target: &Target) -> Option<Shown<'a>> {
+        if !self.by_login.contains(&target.registry) {
+            return Some(Shown::Stored);
+        }
+        let has_none = client.introduced && client.login.is_none() && self.anonymous;
+        match client.login_for(&target.registry) {
+            Some(login) => Some(Shown::Login(login)),
+            None => has_none.then_some(Shown::Nothing),
+        }
     }
 
     /// Whether what a proxy in front of weir says about this connection is believed.

@@ -13,10 +13,12 @@ use tracing::{debug, warn};
 use super::ahead::Scout;
 use super::flight::{End, Flight, Opened, Progress};
 use super::reader::{Growing, Reader};
+use super::rights::Evidence;
 use super::through::Through;
 use super::{Answer, Ask, Error, Outcome, Pull};
 use crate::oci::Digest;
 use crate::store;
+use crate::upstream::Identity;
 
 /// How often a request begins anew because somebody else's flight failed for reasons of theirs.
 const FLIGHTS_PER_REQUEST: usize = 4;
@@ -107,6 +109,8 @@ impl Blob {
 impl Pull {
     /// The blob, from the cache or while it comes in. Waits until the upstream has answered.
     pub async fn blob(self: &Arc<Self>, ask: &Ask, digest: &Digest) -> Result<Answer<Blob>, Error> {
+        // Before all else: nobody who may not have it begins or joins a transfer.
+        let right = self.prove_right(ask, Evidence::Blob(*digest)).await?;
         let mut failed = None;
         for _ in 0..FLIGHTS_PER_REQUEST {
             if let Some(blob) = self.stored_blob(digest) {
@@ -115,7 +119,7 @@ impl Pull {
                     digest: *digest,
                     from: From::Stored(blob),
                 };
-                return Ok(Answer::new(blob, Outcome::Hit));
+                return Ok(Answer::new(blob, Outcome::Hit).by(right));
             }
             let (flight, lead) = self.flights.board(digest, ask).inspect_err(|_| {
                 self.metrics.refused_busy.inc();
@@ -131,7 +135,10 @@ impl Pull {
                 None => {
                     // The upstream's answer to this very question is on its way.
                     if !flight.is_for(ask) {
-                        self.confirm_blob(ask, digest).await?;
+                        // Where it is the same repository, its answer says that the blob is there.
+                        if ask.identity == Identity::Stored || flight.target() != &ask.target {
+                            self.confirm_blob(ask, digest).await?;
+                        }
                         flight.offer(ask, self.remote(ask)?);
                     }
                     Outcome::Joined
@@ -142,6 +149,9 @@ impl Pull {
                     self.store
                         .index()
                         .link(&ask.target, &mut std::iter::once(*digest));
+                    if flight.target() == &ask.target {
+                        self.rights.place(&ask.target, digest);
+                    }
                     let source = Some(opened.source.clone());
                     let follow = Follow {
                         scout: self.scout(ask, digest, &flight, &opened)?,
@@ -156,10 +166,13 @@ impl Pull {
                     };
                     return Ok(Answer {
                         source,
-                        ..Answer::new(content, outcome)
+                        ..Answer::new(content, outcome).by(right)
                     });
                 }
-                Err(Unopened::Uncached) => return self.stream_through(ask, digest).await,
+                Err(Unopened::Uncached) => {
+                    let answer = self.stream_through(ask, digest).await?;
+                    return Ok(answer.by(right));
+                }
                 Err(Unopened::Failed(error))
                     if outcome == Outcome::Joined
                         && (error.is_about_the_content()
@@ -184,7 +197,11 @@ impl Pull {
     }
 
     /// That the bytes are here does not make them this repository's.
-    async fn confirm_blob(&self, ask: &Ask, digest: &Digest) -> Result<(), Error> {
+    async fn confirm_blob(self: &Arc<Self>, ask: &Ask, digest: &Digest) -> Result<(), Error> {
+        if ask.identity != Identity::Stored {
+            let evidence = Evidence::Blob(*digest);
+            return self.prove_place(ask, evidence, digest).await;
+        }
         let index = self.store.index();
         if index.is_linked(&ask.target, digest) {
             return Ok(());
