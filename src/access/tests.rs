@@ -258,6 +258,21 @@ async fn who_says_that_there_is_no_login_may_ask_for_what_is_public() {
     let header = format!("Bearer {}", grant.token);
     let client = closed.client("192.0.2.1", Some(&header)).await.unwrap();
     assert!(closed.access.shown_by(&client, &ghcr).is_none());
+    // A login that weir does not know is the upstream's to judge, and opens nothing else.
+    let unknown = Login::new("alice", "of ghcr");
+    let grant = closed.access.grant(unknown, None, NOW).await.unwrap();
+    let header = format!("Bearer {}", grant.token);
+    let client = closed.client("192.0.2.1", Some(&header)).await.unwrap();
+    assert!(
+        !closed.access.wants_login(&client),
+        "docker login goes through"
+    );
+    for (pull, denied) in [
+        ("ghcr.io/acme/app", Denied::NeedsLogin),
+        ("docker.io/a/b", Denied::NeedsUser),
+    ] {
+        assert_eq!(closed.access.permits(&client, &target(pull)), Err(denied));
+    }
 }
 
 #[tokio::test]

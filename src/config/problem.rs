@@ -271,7 +271,10 @@ pub enum Danger {
     ClearLogins { registry: String, listen: String },
     #[error("this entry is never used: an earlier one has the same prefix")]
     NeverUsed,
-    #[error("clients must say who they are, and there is no way to do it: nobody can pull")]
+    #[error(
+        "clients must say who they are, and there is no way to do it: nobody can pull, but from \
+         registries with auth = \"client\""
+    )]
     Closed,
 }
 

@@ -26,8 +26,8 @@
 //! The assets are private images and the clients' passwords. Against these it holds:
 //!
 //! - *Somebody without the right asks for what is cached, or joins a transfer*: the registry is
-//!   asked with that login first, and its refusal is the answer. Cached or not makes no difference
-//!   to the answer or to how long it takes.
+//!   asked with that login first, and what it says is the answer. Cached or not makes no difference
+//!   to the answer, and to the time it takes hardly more than a look at the disk.
 //! - *Somebody knows a digest*: content goes out in a repository only when the registry itself was
 //!   seen to have it there; that a manifest names it is not enough, for anybody who may push one to a
 //!   repository of their own can name what they please. It is asked once in the life of the process.
@@ -36,9 +36,9 @@
 //! - *One client's login used for another*: questions are shared only between requests of the same
 //!   login; a transfer goes on by the login of a client that asked for just that blob.
 //! - *Passwords*: they go to this registry's endpoints and to the token service that belongs to it,
-//!   to no other registry and no host of a redirect; they are kept in memory, by those who ask with
-//!   them, never on disk or in a log. What is remembered is found by a hash with a key of this
-//!   process, so it tells nothing, also of the password that was used last.
+//!   to no other registry and no host of a redirect. They are kept in memory only: by requests and
+//!   transfers under way, and for the five minutes that a token of weir lives. What is remembered
+//!   longer is found by a hash with a key of this process, which tells nothing of them.
 //!
 //! Against these it does not:
 //!
@@ -182,16 +182,11 @@ impl Pull {
         if self.rights.is_placed(&ask.target, digest) {
             return Ok(());
         }
-        let (asked, _) = Box::pin(self.join_asking(ask, &standing, evidence, true)).await;
-        match asked {
-            Err(Error::Upstream(error)) if matches!(error.kind, ErrorKind::NotFound) => {
-                Err(Error::NotNamed {
-                    target: ask.target.clone(),
-                    digest: *digest,
-                })
-            }
-            other => other,
-        }
+        // What is said when it is not there is what would be said if it were not cached: who has it
+        // elsewhere is nobody's business here.
+        Box::pin(self.join_asking(ask, &standing, evidence, true))
+            .await
+            .0
     }
 
     /// Asks once for all who wait for the same right.

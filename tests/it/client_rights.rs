@@ -219,6 +219,12 @@ async fn a_flight_is_joined_only_with_a_right_of_ones_own() {
         .get_range(&path, "bytes=0-9")
         .await
         .whole(403);
+    // He may pull from a repository of his own; the blob is not there.
+    house.upstream.image("bob/own:1");
+    house.client(BOB).pull("bob/own", "1").await;
+    house.upstream.forget();
+    let own = blob_path("bob/own", &blob.digest);
+    house.client(BOB).get(&own).await.whole(404);
     let mut carol = house.client(CAROL).open(&path).await;
     assert_eq!(carol.status, 200);
     assert_eq!(&carol.read_exact(500).await[..], &blob.bytes[..500]);
@@ -234,7 +240,7 @@ async fn a_flight_is_joined_only_with_a_right_of_ones_own() {
     assert_eq!(
         house.upstream.count(On::BlobHead),
         1 + 1,
-        "bob's and carol's"
+        "of bob's own repository, and carol's"
     );
 }
 
@@ -309,6 +315,31 @@ async fn a_digest_opens_nothing_in_another_repository() {
         .whole(404);
     let config = house.image.config.digest;
     bob.blob("bob/own", &config).await.whole(404);
+}
+
+#[tokio::test]
+async fn what_others_have_pulled_is_not_told() {
+    let house = Members::with(by_basic).await;
+    house.client(ALICE).pull(SECRET, "1").await;
+    house.upstream.image("bob/own:1");
+    let bob = house.client(BOB);
+    bob.pull("bob/own", "1").await;
+    let nowhere = crate::support::Content::noise(4711, 100).digest;
+    for (kind, cached) in [
+        ("blobs", house.image.layers[0].digest),
+        ("manifests", house.image.manifest.digest),
+    ] {
+        let answers = [cached, nowhere].map(|digest| {
+            let (bob, path) = (bob.clone(), format!("/v2/bob/own/{kind}/{digest}"));
+            async move {
+                let answer = bob.get(&path).await;
+                answer.whole(404);
+                answer.text().replace(&digest.to_string(), "it")
+            }
+        });
+        let [cached, nowhere] = answers;
+        assert_eq!(cached.await, nowhere.await);
+    }
 }
 
 #[tokio::test]
