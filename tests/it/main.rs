@@ -11,6 +11,8 @@ mod bad_requests;
 mod bad_upstream;
 mod blobs;
 mod cli;
+mod client_logins;
+mod client_rights;
 mod conformance;
 mod crashes;
 mod crowds;
