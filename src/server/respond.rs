@@ -242,9 +242,14 @@ fn unknown(kind: Kind) -> ErrorCode {
     }
 }
 
-/// `docker.io at https://registry-1.docker.io has no library/alpine:3.99`
+/// `docker.io at https://registry-1.docker.io has no library/alpine:3.99`. Where clients have rights of
+/// their own, no endpoint is named: it would tell what was asked anew, and so what is cached.
 fn missing(error: &upstream::Error, asked: &Asked<'_>) -> String {
-    let (place, repository) = (error.place(), &asked.target.repository);
+    let place = match asked.shown {
+        Shown::Stored => error.place(),
+        Shown::Login(_) | Shown::Nothing => error.registry.to_string(),
+    };
+    let repository = &asked.target.repository;
     match asked.reference {
         Some(Reference::Tag(tag)) => format!("{place} has no {repository}:{tag}"),
         Some(Reference::Digest(digest)) => format!("{place} has no {repository}@{digest}"),

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::support::content::{Family, Index};
 use crate::support::members::{
-    ALICE, BOB, CAROL, Members, SECRET, by_basic, by_bearer, hiding, password,
+    ALICE, BOB, CAROL, Members, SECRET, basic, by_basic, by_bearer, password,
 };
-use crate::support::{Ended, Fault, Gate, On, blob_path, eventually, manifest_path};
+use crate::support::{Content, Ended, Fault, Gate, On, blob_path, eventually, manifest_path};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// After this a refusal is asked for anew.
@@ -96,109 +97,50 @@ async fn fifty_clients_of_one_login_ask_once() {
     let gate = Gate::shut();
     house
         .upstream
-        .always(On::ManifestHead, Fault::SilentBehind(gate.clone()));
+        .always(On::Any, Fault::SilentBehind(gate.clone()));
     let client = house.client(CAROL);
-    let path = manifest_path(SECRET, "1");
-    let asking = futures_util::future::join_all((0..50).map(|_| client.get(&path)));
+    let layer = &house.image.layers[0];
+    let wanted = [
+        (manifest_path(SECRET, "1"), &house.image.manifest.bytes),
+        (blob_path(SECRET, &layer.digest), &layer.bytes),
+    ];
+    let asking = (0..50).map(|number| client.get(&wanted[number % 2].0));
     let opening = async {
-        eventually("it is asked", || house.upstream.count(On::ManifestHead) > 0).await;
+        eventually("it is asked", || house.upstream.count(On::Any) > 0).await;
         gate.open();
     };
-    let (answers, ()) = tokio::join!(asking, opening);
-    for answer in answers {
-        assert_eq!(answer.whole(200), &house.image.manifest.bytes);
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(asking), opening);
+    for (number, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.whole(200), wanted[number % 2].1);
     }
-    assert_eq!(house.upstream.all_requests().len(), 1);
+    assert_eq!(house.upstream.count(On::Any), 1);
 }
 
 #[tokio::test]
-async fn a_right_that_is_withdrawn_ends_when_it_is_asked_for_again() {
-    for habit in [by_basic, by_bearer] {
-        let house = Members::configured(habit, "[tags]\nfresh_for = \"1h\"").await;
-        let client = house.client(ALICE);
-        client.pull(SECRET, "1").await;
-        house.withdraw(ALICE);
-        house.time.pass(MINUTE - A_MOMENT).await;
-        client.pull(SECRET, "1").await;
-        for path in house.paths() {
-            house.time.pass(A_MOMENT).await;
-            client.get(&path).await.whole(403);
-        }
-        // Nothing of it is held for the time when the registry is away.
-        house.upstream.go_away().await;
-        house.time.pass(A_MOMENT).await;
-        for path in house.paths() {
-            let (answer, _) = house.time.pass_during(client.get(&path)).await;
-            assert!(answer.status >= 400, "{path}: {}", answer.status);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_refusal_ends_at_once_what_was_known() {
-    let house = Members::with(by_basic).await;
-    let client = house.client(ALICE);
-    client.pull(SECRET, "1").await;
-    house.withdraw(ALICE);
-    // Something that is not cached has to be asked for.
-    client.manifest(SECRET, "2").await.whole(403);
-    house.time.pass(A_MOMENT).await;
-    let layer = house.image.layers[0].digest;
-    client.blob(SECRET, &layer).await.whole(403);
-}
-
-#[tokio::test]
-async fn a_right_is_held_while_the_registry_is_away_and_then_no_longer() {
-    let tags = "[tags]\nfresh_for = \"1s\"";
-    let house = Members::configured(by_basic, tags).await;
-    for path in house.paths() {
-        house.client(ALICE).get(&path).await.whole(200);
-    }
-    house.upstream.go_away().await;
-    for minutes in [5, 50] {
-        house.time.pass(minutes * MINUTE).await;
-        for path in house.paths() {
-            let asking = house.client(ALICE);
-            let (answer, _) = house.time.pass_during(asking.get(&path)).await;
-            assert_eq!(
-                answer.status,
-                200,
-                "{path} after {minutes}: {}",
-                answer.text()
-            );
-        }
-        for path in house.paths() {
-            let asking = house.client(CAROL);
-            let (answer, _) = house.time.pass_during(asking.get(&path)).await;
-            let expected = if path.contains("blobs") { 404 } else { 502 };
-            assert_eq!(answer.status, expected, "never proved: {path}");
-        }
-    }
-    house.time.pass(6 * MINUTE).await;
-    for path in house.paths() {
-        let asking = house.client(ALICE);
-        let (answer, _) = house.time.pass_during(asking.get(&path)).await;
-        assert!(answer.status >= 400, "held too long: {path}");
-    }
-    let metrics = house.weir.metrics().await;
-    let count = |result| metrics.value("weir_rights_total", &[("result", result)]);
-    assert!(count("held") >= 4.0 && count("failed") >= 4.0);
-}
-
-#[tokio::test]
-async fn trouble_at_the_registry_is_no_refusal_and_a_strange_answer_no_right() {
-    for (status, held) in [(429, true), (500, true), (503, true), (418, false)] {
-        let house = Members::with(by_basic).await;
-        let client = house.client(ALICE);
-        client.pull(SECRET, "1").await;
-        house.time.pass(5 * MINUTE).await;
-        house.upstream.always(On::Any, Fault::Status(status));
-        let layer = house.image.layers[0].digest;
-        for path in [manifest_path(SECRET, "1"), blob_path(SECRET, &layer)] {
-            let (answer, _) = house.time.pass_during(client.get(&path)).await;
-            assert_eq!(answer.status == 200, held, "{status} {path}");
-        }
-    }
+async fn what_is_gone_says_nothing_about_the_rest() {
+    let house = Members::configured(by_basic, "[tags]\nfresh_for = \"1h\"").await;
+    house.client(ALICE).pull(SECRET, "1").await;
+    house.upstream.untag(&format!("{SECRET}:1"));
+    house.upstream.forget();
+    let gate = Gate::shut();
+    house
+        .upstream
+        .fault(On::ManifestHead, Fault::SilentBehind(gate.clone()));
+    let client = house.client(CAROL);
+    let (tag, layer) = (manifest_path(SECRET, "1"), house.image.layers[0].digest);
+    let path = blob_path(SECRET, &layer);
+    let joining = async {
+        eventually("it is asked", || house.upstream.count(On::Any) > 0).await;
+        let blob = client.get(&path);
+        let opening = async {
+            tokio::task::yield_now().await;
+            gate.open();
+        };
+        tokio::join!(blob, opening).0
+    };
+    let (tag, blob) = tokio::join!(client.get(&tag), joining);
+    tag.whole(404);
+    blob.whole(200);
 }
 
 #[tokio::test]
@@ -245,61 +187,11 @@ async fn a_flight_is_joined_only_with_a_right_of_ones_own() {
 }
 
 #[tokio::test]
-async fn a_404_is_no_proof_and_is_only_for_whom_it_was_said_to() {
-    let house = Members::with(hiding).await;
-    house.client(ALICE).pull(SECRET, "1").await;
-    let referrer = house
-        .upstream
-        .refer(SECRET, &house.image.manifest, "application/x.signature");
-    for path in house.paths() {
-        let answer = house.client(BOB).get(&path).await;
-        // Of what is not there nothing is known to refer to it.
-        let expected = if path.contains("referrers") { 200 } else { 404 };
-        answer.whole(expected);
-        assert!(!answer.text().contains(&referrer.digest.to_string()));
-    }
-    let answer = house.client(ALICE).get(&house.paths()[4]).await;
-    assert!(answer.text().contains(&referrer.digest.to_string()));
-    house.client(BOB).manifest(SECRET, "2").await.whole(404);
-    house.upstream.push(&format!("{SECRET}:2"), &house.image);
-    house.client(ALICE).manifest(SECRET, "2").await.whole(200);
-    // Nor did he make weir forget the tag.
-    house.upstream.go_away().await;
-    house.time.pass(2 * MINUTE).await;
-    let alice = house.client(ALICE);
-    let (answer, _) = house.time.pass_during(alice.manifest(SECRET, "1")).await;
-    answer.whole(200);
-    let bob = house.client(BOB);
-    let (answer, _) = house.time.pass_during(bob.manifest(SECRET, "1")).await;
-    assert!(answer.status >= 400);
-}
-
-#[tokio::test]
-async fn a_right_that_is_hidden_away_is_held_no_longer() {
-    let house = Members::configured(hiding, "[tags]\nfresh_for = \"1h\"").await;
-    let client = house.client(ALICE);
-    client.pull(SECRET, "1").await;
-    house.withdraw(ALICE);
-    house.time.pass(2 * MINUTE).await;
-    client.manifest(SECRET, "1").await.whole(404);
-    house.upstream.go_away().await;
-    house.time.pass(MINUTE).await;
-    let layer = house.image.layers[0].digest;
-    let (answer, _) = house.time.pass_during(client.blob(SECRET, &layer)).await;
-    answer.whole(404);
-    let (answer, _) = house.time.pass_during(client.manifest(SECRET, "1")).await;
-    assert!(answer.status >= 400);
-}
-
-#[tokio::test]
 async fn a_digest_opens_nothing_in_another_repository() {
     let house = Members::with(by_basic).await;
     house.client(ALICE).pull(SECRET, "1").await;
     // Bob may push what he likes to his own repository: also an index that names the secret.
-    let stolen = crate::support::content::Index::of(
-        crate::support::content::Family::Oci,
-        vec![("amd64", house.image.clone())],
-    );
+    let stolen = Index::of(Family::Oci, vec![("amd64", house.image.clone())]);
     house.upstream.push_manifest("bob/own:1", &stolen.manifest);
     house
         .upstream
@@ -324,7 +216,7 @@ async fn what_others_have_pulled_is_not_told() {
     house.upstream.image("bob/own:1");
     let bob = house.client(BOB);
     bob.pull("bob/own", "1").await;
-    let nowhere = crate::support::Content::noise(4711, 100).digest;
+    let nowhere = Content::noise(4711, 100).digest;
     for (kind, cached) in [
         ("blobs", house.image.layers[0].digest),
         ("manifests", house.image.manifest.digest),
@@ -346,10 +238,7 @@ async fn what_others_have_pulled_is_not_told() {
 async fn an_index_that_names_a_secret_manifest_does_not_give_it_out() {
     let house = Members::with(by_basic).await;
     house.client(ALICE).pull(SECRET, "1").await;
-    let stolen = crate::support::content::Index::of(
-        crate::support::content::Family::Oci,
-        vec![("amd64", house.image.clone())],
-    );
+    let stolen = Index::of(Family::Oci, vec![("amd64", house.image.clone())]);
     house.upstream.push_manifest("bob/own:1", &stolen.manifest);
     let bob = house.client(BOB);
     bob.manifest("bob/own", "1").await.whole(200);
@@ -384,7 +273,7 @@ async fn what_is_looked_up_beside_an_answer_goes_by_the_login_that_caused_it() {
     // Not known: it is waited for, and the answer is the registry's.
     house.client(BOB).manifest(SECRET, "1").await.whole(403);
     let seen = house.upstream.requests(On::ManifestHead);
-    let login = crate::support::members::basic(BOB, &password(BOB));
+    let login = basic(BOB, &password(BOB));
     assert!(
         seen.iter()
             .all(|seen| seen.header("authorization") == Some(&login))
@@ -396,7 +285,7 @@ async fn what_is_looked_up_beside_an_answer_goes_by_the_login_that_caused_it() {
     })
     .await;
     let seen = house.upstream.requests(On::ManifestHead);
-    let login = crate::support::members::basic(ALICE, &password(ALICE));
+    let login = basic(ALICE, &password(ALICE));
     assert_eq!(seen[0].header("authorization"), Some(&*login));
 }
 

@@ -13,6 +13,7 @@ mod blobs;
 mod cli;
 mod client_logins;
 mod client_rights;
+mod client_rights_end;
 mod conformance;
 mod crashes;
 mod crowds;
