@@ -75,9 +75,15 @@ impl House {
 
     /// Started, and ready to serve.
     pub(crate) fn start(&self) -> Result<Process> {
+        self.start_with(&[])
+    }
+
+    /// The same, with settings as environment variables.
+    pub(crate) fn start_with(&self, settings: &[(&str, &str)]) -> Result<Process> {
         let log = self.directory.path().join("log");
         let mut child = Command::new(&self.weir)
             .env_clear()
+            .envs(settings.iter().copied())
             .arg("--config")
             .arg(self.directory.path().join("weir.toml"))
             .arg("serve")
@@ -170,6 +176,14 @@ impl Process {
         let line = status.lines().find(|line| line.starts_with("RssAnon:"));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
         kib.unwrap_or(0) << 10
+    }
+}
+
+impl Process {
+    /// Files that are open, sockets among them.
+    pub(crate) fn files(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.map_or(0, Iterator::count)
     }
 }
 
