@@ -17,7 +17,9 @@
 //! | [`admin`] | metrics, health, JSON API, status page | anything a pull needs |
 //! | [`cli`] | one file per command | anything but reading, asking and printing |
 //!
-//! Beneath them lie [`oci`] (the language of the specification, pure), [`config`] (what the
+//! Those who run weir, rather than change it, begin with the [`guide`].
+//!
+//! Beneath the rooms lie [`oci`] (the language of the specification, pure), [`config`] (what the
 //! operator said, checked), [`metrics`], [`logging`] and [`clock`].
 //!
 //! # The walk of a request
@@ -39,7 +41,7 @@
 //! 3: pull
 //! 2: access route store upstream
 //! 1: config
-//! 0: oci metrics logging clock
+//! 0: oci metrics logging clock guide
 //! ```
 //!
 //! # What holds everywhere
@@ -59,6 +61,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod guide;
 pub mod logging;
 pub mod metrics;
 pub mod oci;

@@ -8,7 +8,6 @@ mod metrics;
 mod reload;
 mod watch;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +65,7 @@ pub enum StartError {
     #[error("admin.listen: {0}")]
     Admin(#[source] BindError),
     #[error("a socket that was handed over can't be served on: {0}")]
-    Handed(#[source] io::Error),
+    Handed(#[source] std::io::Error),
     #[error(transparent)]
     Store(#[from] store::OpenError),
     #[error(transparent)]
@@ -81,7 +80,7 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("the admin address failed: {0}")]
-    Admin(#[source] io::Error),
+    Admin(#[source] tokio::task::JoinError),
 }
 
 impl App {
@@ -129,6 +128,7 @@ impl App {
             pull: pull.clone(),
             upstream: upstream.clone(),
             store: store.clone(),
+            upkeep: upkeep.dials(),
         };
         let reload_metrics = metrics::Metrics::new(&registry);
         let reloader = Reloader::new(config, load, rooms, reload_metrics, clock);
@@ -196,7 +196,7 @@ impl App {
 
         let failed = tokio::select! {
             () = stop.cancelled() => None,
-            ended = &mut admin => ended.unwrap_or_else(|panic| Err(panic.into())).err(),
+            ended = &mut admin => ended.err(),
         };
         self.health.set_ready(false);
         stop.cancel();
@@ -244,13 +244,12 @@ fn reload_when_asked(reloader: Arc<Reloader>) -> Reload {
     })
 }
 
-async fn serve_admin(admin: Admin, listener: Listener, stop: CancellationToken) -> io::Result<()> {
+async fn serve_admin(admin: Admin, listener: Listener, stop: CancellationToken) {
     match listener.into_bound() {
         Bound::Tcp(listener) => admin.serve(listener, stop).await,
         Bound::Unix { listener, name } => {
-            let served = admin.serve(listener, stop).await;
+            admin.serve(listener, stop).await;
             drop(name);
-            served
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::IntGauge;
 use tokio::sync::watch;
@@ -16,7 +17,11 @@ use super::reader::{Growing, Reader};
 use super::through::Through;
 use super::{Answer, Ask, Error, Outcome, Pull};
 use crate::oci::Digest;
-use crate::store;
+use crate::{store, upstream};
+
+/// SPEC 4.3: how long a client waits before it is told that a blob is not to be had. podman, CRI-O,
+/// skopeo and buildah have no way back once they hold the manifest.
+const PATIENCE: Duration = Duration::from_millis(14_750);
 
 /// How often a request begins anew because somebody else's flight failed for reasons of theirs.
 const FLIGHTS_PER_REQUEST: usize = 4;
@@ -105,17 +110,32 @@ impl Blob {
 }
 
 impl Pull {
-    /// The blob, from the cache or while it comes in. Waits until the upstream has answered.
+    /// The blob, from the cache or while it comes in. Waits until the upstream has answered, with
+    /// patience for all tries together.
     pub async fn blob(self: &Arc<Self>, ask: &Ask, digest: &Digest) -> Result<Answer<Blob>, Error> {
+        if let Some(blob) = self.stored_blob(digest)
+            && self.store.index().is_linked(&ask.target, digest)
+        {
+            return Ok(hit(digest, blob));
+        }
         let mut failed = None;
+        let trying = Box::pin(self.try_for_blob(ask, digest, &mut failed));
+        match tokio::time::timeout(PATIENCE, trying).await {
+            Ok(found) => found,
+            Err(_elapsed) => Err(failed.unwrap_or_else(|| out_of_patience(ask))),
+        }
+    }
+
+    async fn try_for_blob(
+        self: &Arc<Self>,
+        ask: &Ask,
+        digest: &Digest,
+        failed: &mut Option<Error>,
+    ) -> Result<Answer<Blob>, Error> {
         for _ in 0..FLIGHTS_PER_REQUEST {
             if let Some(blob) = self.stored_blob(digest) {
                 self.confirm_blob(ask, digest).await?;
-                let blob = Blob {
-                    digest: *digest,
-                    from: From::Stored(blob),
-                };
-                return Ok(Answer::new(blob, Outcome::Hit));
+                return Ok(hit(digest, blob));
             }
             let (flight, lead) = self.flights.board(digest, ask).inspect_err(|_| {
                 self.metrics.refused_busy.inc();
@@ -166,14 +186,14 @@ impl Pull {
                             || !flight.is_for(ask) && error.is_about_the_repository()) =>
                 {
                     debug!(%digest, %error, "the flight failed; another may fare better");
-                    failed = Some(error);
+                    *failed = Some(error);
                 }
                 Err(Unopened::Failed(error)) => return Err(error),
                 // It landed between two looks: the file is there.
                 Err(Unopened::Landed) => {}
             }
         }
-        Err(failed.unwrap_or(Error::Stopping))
+        Err(failed.take().unwrap_or(Error::Stopping))
     }
 
     fn stored_blob(&self, digest: &Digest) -> Option<store::Blob> {
@@ -234,6 +254,26 @@ impl Pull {
             ..Answer::new(content, Outcome::Miss)
         })
     }
+}
+
+fn hit(digest: &Digest, blob: store::Blob) -> Answer<Blob> {
+    let blob = Blob {
+        digest: *digest,
+        from: From::Stored(blob),
+    };
+    Answer::new(blob, Outcome::Hit)
+}
+
+fn out_of_patience(ask: &Ask) -> Error {
+    let timeout = upstream::Away::Timeout {
+        during: upstream::Phase::Headers,
+        after: PATIENCE,
+    };
+    Error::Upstream(upstream::Error {
+        registry: ask.target.registry.clone(),
+        endpoint: None,
+        kind: upstream::ErrorKind::Away(timeout),
+    })
 }
 
 /// Why a flight has no file to read.

@@ -169,10 +169,13 @@ impl Pull {
         })
     }
 
-    /// Takes up changed rules about tags; what is under way goes on.
+    /// Takes up changed rules about tags and limits of transfers; what is under way goes on.
     pub fn reload(&self, config: &Config) {
         self.rules
             .store(Arc::new(freshness::Rules::new(&config.tags)));
+        self.flights.set_limit(config.cache.flights_max);
+        self.segments
+            .set_parallel_above(config.upstream.parallel_above);
     }
 
     /// What is kept of this content in memory goes: it was removed from the store.

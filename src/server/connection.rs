@@ -68,9 +68,10 @@ impl Server {
         mut peer: Peer,
         stop: CancellationToken,
     ) {
+        let limits = **self.limits.load();
         let handshake = TlsAcceptor::from(config).accept(stream);
         let stream = tokio::select! {
-            shaken = tokio::time::timeout(self.limits.header_timeout, handshake) => shaken,
+            shaken = tokio::time::timeout(limits.header_timeout, handshake) => shaken,
             () = late(&stop) => return,
         };
         let stream = match stream {
@@ -98,7 +99,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limits = self.limits;
+        let limits = **self.limits.load();
         let io = TokioIo::new(Unhurried::new(stream, limits.send_timeout));
         let peer = Arc::new(peer);
         let asked = CancellationToken::new();

@@ -59,7 +59,7 @@ pub struct Server {
     clock: Clock,
     metrics: Arc<Metrics>,
     outlets: Outlets,
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     /// One permit an open connection.
     connections: Arc<Semaphore>,
 }
@@ -83,6 +83,7 @@ pub enum Unservable {
 /// A changed configuration, read and found good, that waits to be taken up.
 pub struct Prepared {
     front: Front,
+    limits: Limits,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -94,7 +95,7 @@ impl Server {
         metrics: Metrics,
     ) -> Result<Arc<Server>, Unservable> {
         let keys = Keys::generate();
-        let Prepared { front, tls } = prepare(config, &keys, &metrics)?;
+        let Prepared { front, limits, tls } = prepare(config, &keys, &metrics)?;
         Ok(Arc::new(Server {
             front: ArcSwap::from_pointee(front),
             tls: ArcSwapOption::new(tls),
@@ -103,10 +104,7 @@ impl Server {
             clock,
             metrics: Arc::new(metrics),
             outlets: Outlets::new(),
-            limits: Limits {
-                header_timeout: config.server.header_timeout,
-                send_timeout: config.server.send_timeout,
-            },
+            limits: ArcSwap::from_pointee(limits),
             connections: Arc::new(Semaphore::new(config.server.connections_max)),
         }))
     }
@@ -116,10 +114,11 @@ impl Server {
         prepare(config, &self.keys, &self.metrics)
     }
 
-    /// Takes up changed routes, rules and certificates. Requests and connections under way go on by
-    /// what they began with; listeners and limits stay as they are.
+    /// Takes up changed routes, rules, timeouts and certificates. Requests and connections under way
+    /// go on by what they began with; listeners and their number of connections stay as they are.
     pub fn reload(&self, prepared: Prepared) {
         self.front.store(Arc::new(prepared.front));
+        self.limits.store(Arc::new(prepared.limits));
         // An address that speaks TLS goes on speaking it: that it no longer should needs a restart.
         if self.tls.load().is_some() && prepared.tls.is_some() {
             self.tls.store(prepared.tls);
@@ -148,5 +147,9 @@ impl Server {
 fn prepare(config: &Config, keys: &Keys, metrics: &Metrics) -> Result<Prepared, Unservable> {
     let tls = config.server.tls.as_ref().map(tls::read).transpose()?;
     let front = Front::new(config, keys.clone(), metrics)?;
-    Ok(Prepared { front, tls })
+    let limits = Limits {
+        header_timeout: config.server.header_timeout,
+        send_timeout: config.server.send_timeout,
+    };
+    Ok(Prepared { front, limits, tls })
 }

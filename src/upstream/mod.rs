@@ -30,6 +30,7 @@ mod said;
 mod tests;
 mod token_service;
 mod tokens;
+mod told;
 mod trace;
 mod transport;
 mod trip;
@@ -168,6 +169,7 @@ impl Upstream {
             target: target.clone(),
             identity: Arc::new(identity),
             trace: None,
+            until: None,
         })
     }
 
