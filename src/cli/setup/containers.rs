@@ -10,6 +10,7 @@ use super::site::Site;
 
 pub(super) fn podman(site: &Site) -> Plan {
     let mut plan = shared(site);
+    plan.note("The file is read with every command, nothing has to be restarted.");
     if site.login {
         let plain = if site.https {
             ""
