@@ -20,7 +20,8 @@
 //! Those who run weir, rather than change it, begin with the [`guide`].
 //!
 //! Beneath the rooms lie [`oci`] (the language of the specification, pure), [`config`] (what the
-//! operator said, checked), [`metrics`], [`logging`] and [`clock`].
+//! operator said, checked), [`metrics`], [`logging`] and [`clock`]. `fuzzing` says what must hold of
+//! everything that reads other people's bytes.
 //!
 //! # The walk of a request
 //!
@@ -35,7 +36,7 @@
 //!
 //! ```text
 //! 7: main
-//! 6: cli
+//! 6: cli fuzzing
 //! 5: app
 //! 4: server upkeep admin
 //! 3: pull
@@ -61,6 +62,9 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guide;
 pub mod logging;
 pub mod metrics;

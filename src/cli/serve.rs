@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ const WATCHDOG_MIN: Duration = Duration::from_millis(100);
 const TASKS_PER_LOOK: u32 = 8;
 
 pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
+    allow_files();
     let config = match arguments.load() {
         Ok(config) => config,
         Err(error) => {
@@ -62,6 +64,18 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Every connection and every blob takes a file. The limit that the process starts with is low for
+/// the sake of old programs; the one behind it is meant.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it fails, the server finds out how many there are, and says so.
+    let _ = setrlimit(Resource::Nofile, raised);
 }
 
 fn loader(file: Option<PathBuf>) -> Loader {

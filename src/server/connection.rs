@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Server;
 use super::corridor::Peer;
+use super::seats::Seat;
 use super::unhurried::Unhurried;
 use crate::access::Subject;
 
@@ -49,14 +50,15 @@ impl Server {
         self: Arc<Self>,
         stream: Stream,
         peer: Peer,
+        seat: Arc<Seat>,
         stop: CancellationToken,
     ) {
         self.metrics.connections.inc();
         let leave = Leave(self.clone());
         match stream {
-            Stream::Plain(stream) => self.speak_http1(stream, peer, stop).await,
-            Stream::Tls(stream, config) => self.speak_tls(stream, config, peer, stop).await,
-            Stream::Unix(stream) => self.speak_http1(stream, peer, stop).await,
+            Stream::Plain(stream) => self.speak_http1(stream, peer, seat, stop).await,
+            Stream::Tls(stream, config) => self.speak_tls(stream, config, peer, seat, stop).await,
+            Stream::Unix(stream) => self.speak_http1(stream, peer, seat, stop).await,
         }
         drop(leave);
     }
@@ -66,6 +68,7 @@ impl Server {
         stream: TcpStream,
         config: Arc<rustls::ServerConfig>,
         mut peer: Peer,
+        seat: Arc<Seat>,
         stop: CancellationToken,
     ) {
         let limits = **self.limits.load();
@@ -92,22 +95,31 @@ impl Server {
         let subject = shown.and_then(|certificate| Subject::of_certificate(certificate));
         peer.certificate = subject.map(Arc::new);
         peer.secure = true;
-        self.speak_http1(stream, peer, stop).await;
+        self.speak_http1(stream, peer, seat, stop).await;
     }
 
-    async fn speak_http1<S>(self: Arc<Self>, stream: S, peer: Peer, stop: CancellationToken)
-    where
+    async fn speak_http1<S>(
+        self: Arc<Self>,
+        stream: S,
+        peer: Peer,
+        seat: Arc<Seat>,
+        stop: CancellationToken,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = **self.limits.load();
-        let io = TokioIo::new(Unhurried::new(stream, limits.send_timeout));
+        let unhurried = Unhurried::new(stream, limits.send_timeout, seat.chair().clone());
+        let io = TokioIo::new(unhurried);
         let peer = Arc::new(peer);
         let asked = CancellationToken::new();
         let has_asked = asked.clone();
         let service = service_fn(move |request: http::Request<Incoming>| {
             has_asked.cancel();
-            let (server, peer) = (self.clone(), peer.clone());
-            Box::pin(async move { Ok::<_, Infallible>(server.walk(request, &peer).await) })
+            let (server, peer, under_way) = (self.clone(), peer.clone(), seat.under_way());
+            Box::pin(async move {
+                let response = server.walk(request, &peer).await;
+                Ok::<_, Infallible>(response.map(|body| body.until_sent(under_way)))
+            })
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -134,17 +134,19 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(permit) = server.connections.clone().try_acquire_owned() else {
+            let Some((seat, left)) = server.seats.take() else {
                 server.metrics.connections_refused.inc();
                 continue;
             };
+            server.metrics.connections_let_go.inc_by(left as u64);
             let (server, stop, cut) = (server.clone(), stop.clone(), cut.clone());
             connections.spawn(async move {
+                let seat = Arc::new(seat);
                 tokio::select! {
-                    () = server.converse(stream, peer, stop) => {}
+                    () = server.converse(stream, peer, seat.clone(), stop) => {}
                     () = cut.cancelled() => {}
+                    () = seat.wanted() => {}
                 }
-                drop(permit);
             });
         }
     }

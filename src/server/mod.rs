@@ -25,6 +25,7 @@ mod record;
 mod refusal;
 mod request_id;
 mod respond;
+mod seats;
 mod send;
 mod tls;
 mod token;
@@ -34,7 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,10 +44,14 @@ use crate::config::Config;
 use crate::pull::Pull;
 use front::Front;
 use outlet::Outlets;
+use seats::Seats;
 
 pub use listener::{BindError, Bound, Handed, Listener, SocketFile};
 pub use metrics::Metrics;
 pub use tls::InvalidTls;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use range::holds as range_holds;
 
 /// Serves clients. Used as `Arc<Server>`.
 pub struct Server {
@@ -60,8 +64,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     outlets: Outlets,
     limits: ArcSwap<Limits>,
-    /// One permit an open connection.
-    connections: Arc<Semaphore>,
+    seats: Arc<Seats>,
 }
 
 /// How much, and how long, one client may take.
@@ -105,7 +108,7 @@ impl Server {
             metrics: Arc::new(metrics),
             outlets: Outlets::new(),
             limits: ArcSwap::from_pointee(limits),
-            connections: Arc::new(Semaphore::new(config.server.connections_max)),
+            seats: Seats::new(config.server.connections_max),
         }))
     }
 

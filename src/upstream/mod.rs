@@ -59,6 +59,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::oci::{Digest, Manifest, MediaType, RegistryName, Target};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::challenge::holds as challenge_holds;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::download::range_holds as content_range_holds;
+
 pub use self::credentials::{CredentialOutcome, CredentialStep, CredentialTrace};
 pub use self::download::Download;
 pub use self::error::{Away, Error, ErrorKind, Limit, Phase, Tls, Wrong};
