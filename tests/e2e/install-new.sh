@@ -12,6 +12,7 @@ dpkg-query -W -f='${Status}' mmdebstrap 2>/dev/null | grep -q 'ok installed' || 
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
 }
 # The mirror that this machine's own apt uses.
+# shellcheck disable=SC2016
 site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -E '/debian/?$' | head -n 1)
 [ -n "$site" ] || { echo "apt knows no Debian mirror: run apt-get update" >&2; exit 1; }
 mmdebstrap --quiet --mode=root --variant=minbase --aptopt='APT::Install-Recommends "false"' \

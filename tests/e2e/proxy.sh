@@ -6,12 +6,13 @@
 SCHEME=http ACCESS=open
 CI=ci-secret GUEST=guest-secret
 
-# By this name clients know weir; hosts_conf has it mean this machine.
+# By this name clients know weir; clients_conf has it mean this machine.
+# shellcheck disable=SC2034
 WEIR_HOST=weir.test:$WEIR
 
 weir_certificate() { # a CA that no client's system trusts, and weir's certificate
   (
-    cd "$STATE/conf"
+    cd "$STATE/conf" || exit
     openssl ecparam -name prime256v1 -genkey -noout -out weir-ca.key
     openssl req -x509 -new -key weir-ca.key -days 30 -subj '/CN=e2e weir CA' -out weir-ca.pem
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=weir.test \

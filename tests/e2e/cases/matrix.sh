@@ -74,6 +74,7 @@ pulls_of_one() {
   check "$name: the client goes to Docker Hub itself" test -n "$turned"
   proxy_down TERM
   end front
+  # shellcheck disable=SC2153
   proxy_up "$CACHE"
   try "away, cached" "$CACHED" classic; wanted pulled; upstream_was_asked 0 0 0
   try "away, not cached" "$UNCACHED" hello; wanted refused 502; upstream_was_asked 0 0 1
