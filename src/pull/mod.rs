@@ -19,6 +19,7 @@ mod missing;
 mod question;
 mod reader;
 mod segments;
+mod sizes;
 mod through;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ pub struct Pull {
     lists: Arc<joint::Joint<listings::Question, listings::Told>>,
     listings: listings::Listings,
     missing: missing::Missing,
+    sizes: sizes::Sizes,
     flights: Arc<flight::Flights>,
     segments: segments::Pool,
     metrics: Metrics,
@@ -161,6 +163,7 @@ impl Pull {
             lists: Arc::default(),
             listings: listings::memory(),
             missing: missing::Missing::new(),
+            sizes: sizes::Sizes::new(),
             flights: Arc::new(flight::Flights::new(config.cache.flights_max)),
             segments: segments::Pool::new(config.upstream.parallel_above),
             metrics,
