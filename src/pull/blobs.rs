@@ -262,7 +262,8 @@ impl Pull {
         let remote = self.remote(ask)?;
         let download = Box::pin(remote.blob(digest, 0)).await?;
         let (length, source) = (download.length(), download.source().clone());
-        let stream = Box::new(Through::new(remote, download, *digest));
+        let bytes_max = length.or_else(|| self.sizes.of(digest));
+        let stream = Box::new(Through::new(remote, download, *digest, bytes_max));
         let content = Blob {
             digest: *digest,
             from: From::Through { length, stream },

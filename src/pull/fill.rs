@@ -101,8 +101,14 @@ impl Pull {
             staged.written(),
         );
         let begun_at = staged.written();
+        let bound = Bound {
+            remote,
+            digest: lead.digest(),
+            source: &source,
+            bytes_max: length.or_else(|| self.sizes.of(lead.digest())),
+        };
         let mut transfer = Transfer::new(&self.segments, remote.clone(), *lead.digest(), download);
-        while let Err(error) = self.transfer(lead, transfer, &mut staged).await {
+        while let Err(error) = self.transfer(lead, transfer, &mut staged, &bound).await {
             match self.hand_over(lead, &mut staged, length, &error).await {
                 Some(other) => transfer = other,
                 None => return self.give_up(lead, staged, error),
@@ -170,8 +176,11 @@ impl Pull {
         lead: &Lead,
         mut transfer: Transfer<'_>,
         staged: &mut Staged,
+        bound: &Bound<'_>,
     ) -> Result<(), Error> {
         let mut frontier = staged.frontier();
+        // Where the next chunk stands: what was written lags behind it.
+        let mut at = staged.written();
         loop {
             let chunk = tokio::select! {
                 biased;
@@ -179,8 +188,32 @@ impl Pull {
                 chunk = chunk(&mut transfer, &mut frontier, lead) => chunk?,
             };
             let Some(chunk) = chunk else { return Ok(()) };
+            at += chunk.len() as u64;
+            bound.check(at)?;
             staged.append(chunk).await?;
             lead.advance(staged.written());
+        }
+    }
+}
+
+/// Whoever does not say how much will come could send without end.
+struct Bound<'a> {
+    remote: &'a Remote,
+    digest: &'a Digest,
+    source: &'a Source,
+    /// What was said after all, or what a manifest says; `None`: nobody said anything.
+    bytes_max: Option<u64>,
+}
+
+impl Bound<'_> {
+    fn check(&self, bytes: u64) -> Result<(), Error> {
+        match self.bytes_max {
+            Some(max) if bytes > max => {
+                self.remote.mark_wrong(self.digest, self.source);
+                let wrong = upstream::Wrong::TooLong { max };
+                Err(wrong_content(self.remote, Some(self.source), wrong))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }

@@ -20,6 +20,7 @@ impl Pull {
     pub(super) fn note_children(&self, target: &Target, manifest: &Manifest) {
         match manifest.children() {
             Ok(children) => {
+                self.sizes.note(&children);
                 let named = children.iter().map(|child| child.digest);
                 let mut digests = std::iter::once(manifest.digest).chain(named);
                 self.store.index().link(target, &mut digests);

@@ -23,6 +23,7 @@ mod reader;
 mod rights;
 mod segments;
 mod silence;
+mod sizes;
 mod standing;
 mod through;
 
@@ -61,6 +62,7 @@ pub struct Pull {
     missing: missing::Missing,
     rights: standing::Rights,
     right_asks: Arc<joint::Joint<rights::Asked, rights::Told>>,
+    sizes: sizes::Sizes,
     flights: Arc<flight::Flights>,
     segments: segments::Pool,
     metrics: Metrics,
@@ -180,6 +182,7 @@ impl Pull {
             missing: missing::Missing::new(),
             rights: standing::Rights::new(config),
             right_asks: Arc::default(),
+            sizes: sizes::Sizes::new(),
             flights: Arc::new(flight::Flights::new(config.cache.flights_max)),
             segments: segments::Pool::new(config.upstream.parallel_above),
             metrics,

@@ -16,10 +16,18 @@ pub(super) struct Through {
     /// `None` once the end was checked.
     hasher: Option<Hasher>,
     held_back: Option<Bytes>,
+    /// What may still come, where somebody said how much there is.
+    left: Option<u64>,
+    bytes_max: Option<u64>,
 }
 
 impl Through {
-    pub(super) fn new(remote: Remote, download: Download, digest: Digest) -> Self {
+    pub(super) fn new(
+        remote: Remote,
+        download: Download,
+        digest: Digest,
+        bytes_max: Option<u64>,
+    ) -> Self {
         let hasher = Some(Hasher::new(digest.algorithm()));
         Through {
             remote,
@@ -27,6 +35,8 @@ impl Through {
             digest,
             hasher,
             held_back: None,
+            left: bytes_max,
+            bytes_max,
         }
     }
 
@@ -36,6 +46,12 @@ impl Through {
             match self.download.chunk().await? {
                 Some(chunk) if chunk.is_empty() => {}
                 Some(chunk) => {
+                    if let Some(left) = &mut self.left {
+                        match left.checked_sub(chunk.len() as u64) {
+                            Some(less) => *left = less,
+                            None => return Err(self.too_long()),
+                        }
+                    }
                     hasher.update(&chunk);
                     if let Some(earlier) = self.held_back.replace(chunk) {
                         return Ok(Some(earlier));
@@ -45,6 +61,13 @@ impl Through {
             }
         }
         Ok(self.held_back.take())
+    }
+
+    fn too_long(&self) -> Error {
+        let source = self.download.source();
+        self.remote.mark_wrong(&self.digest, source);
+        let max = self.bytes_max.unwrap_or_default();
+        wrong_content(&self.remote, Some(source), Wrong::TooLong { max })
     }
 
     fn check(&mut self) -> Result<(), Error> {

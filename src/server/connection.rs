@@ -31,6 +31,7 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// this long: unread bytes would turn the FIN into a reset.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
+const LINGER_BUFFER_BYTES: usize = 4 << 10;
 
 /// At a stop, a connection on which nothing was asked yet may still ask once, if it does so soon:
 /// its client does not know that it came late, and takes a closed connection for a failure.
@@ -57,8 +58,11 @@ impl Server {
         let leave = Leave(self.clone());
         match stream {
             Stream::Plain(stream) => self.speak_http1(stream, peer, seat, stop).await,
-            Stream::Tls(stream, config) => self.speak_tls(stream, config, peer, seat, stop).await,
-            Stream::Unix(stream) => self.speak_http1(stream, peer, seat, stop).await,
+            // Boxed, so that a plain connection does not carry the room for a handshake along.
+            Stream::Tls(stream, config) => {
+                Box::pin(self.speak_tls(stream, config, peer, seat, stop)).await;
+            }
+            Stream::Unix(stream) => Box::pin(self.speak_http1(stream, peer, seat, stop)).await,
         }
         drop(leave);
     }
@@ -160,7 +164,8 @@ async fn end(mut stream: impl AsyncRead + AsyncWrite + Unpin, linger: bool) {
     if stream.shutdown().await.is_err() || !linger {
         return;
     }
-    let mut unread = [0; 4 << 10];
+    // Not within the future, which every open connection has.
+    let mut unread = vec![0; LINGER_BUFFER_BYTES];
     let mut left = LINGER_BYTES_MAX;
     let listening = async {
         while let Ok(read @ 1..) = stream.read(&mut unread).await {

@@ -1,9 +1,14 @@
 //! TLS towards clients: weir's certificate, and the CA of theirs.
 //!
 //! The files are read as a whole or not at all; a reload swaps everything at once, and connections
-//! keep what they began with. Only HTTP/1.1 is offered: every container client measured speaks it
-//! over TLS, big blobs go faster than through the flow control of HTTP/2, and what can be done to a
-//! server with HTTP/2 frames can't be done to this one.
+//! keep what they began with.
+//!
+//! Only HTTP/1.1 is offered. docker, containerd, podman, buildah and skopeo spoke it over TLS with a
+//! registry that offered HTTP/2 too, so nobody would gain. Nor is it faster: from nginx 1.22 over TLS
+//! on loopback, curl took by HTTP/2 1.03 times as long for one blob of 256 MiB, 1.21 times for eight
+//! side by side, 1.20 times for 2,000 manifests in a row, and 0.91 times for 2,000 side by side
+//! (medians of the ratios of five rounds). And what can be done to a server with HTTP/2 frames (rapid resets,
+//! endless CONTINUATION, floods of PING and SETTINGS) can't be done to this one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

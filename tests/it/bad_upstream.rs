@@ -114,6 +114,27 @@ async fn a_wrong_blob_of_unknown_length_is_never_complete() {
 }
 
 #[tokio::test]
+async fn an_endless_blob_ends_where_its_manifest_says() {
+    let time = HeldTime::hold();
+    let upstream = Upstream::with(|settings| settings.lengths = false).await;
+    let image = upstream.image_of("acme/app:1", &[LAYER_BYTES]);
+    let layer = &image.layers[0];
+    let weir = house(&upstream, &time).await;
+    weir.client().manifest("acme/app", "1").await.whole(200);
+    upstream.fault(On::Blob, Fault::Endless);
+    let answer = blob(&weir, &time, layer).await;
+    assert!(!is_believed(&answer), "{}", answer.status);
+    assert_ne!(answer.ended, Ended::Reset);
+    assert!(answer.bytes.len() <= LAYER_BYTES, "{}", answer.bytes.len());
+    assert_nothing_wrong_is_stored(&weir, layer);
+    assert_eq!(weir.staged_bytes(), 0, "nothing of it is kept");
+    // What was under way when weir had enough may still have come.
+    let sent = upstream.bytes_sent(On::Blob);
+    assert!(sent < 20 * LAYER_BYTES as u64, "{sent}");
+    assert_eq!(blob(&weir, &time, layer).await.whole(200), &layer.bytes);
+}
+
+#[tokio::test]
 async fn a_small_wrong_blob_is_not_even_begun() {
     let time = HeldTime::hold();
     let upstream = Upstream::start().await;

@@ -72,6 +72,7 @@ async fn a_line_ends_where_every_server_sees_its_end() {
         "GET /v2/ HTTP/1.1\r\nHost: w\r\nA B: c\r\n\r\n".to_owned(),
         "GET /v2/ HTTP/1.1\r\nHost: w\r\nX: a\r\n folded\r\n\r\n".to_owned(),
         "GET  /v2/ HTTP/1.1\r\nHost: w\r\n\r\n".to_owned(),
+        format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nGET {hidden} HTTP/1.0\r\n\r\n"),
         "GET /v2/ x HTTP/1.1\r\nHost: w\r\n\r\n".to_owned(),
         "G\u{0}T /v2/ HTTP/1.1\r\nHost: w\r\n\r\n".to_owned(),
         "GET /v2/\u{7f} HTTP/1.1\r\nHost: w\r\n\r\n".to_owned(),

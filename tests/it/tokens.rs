@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 
 use crate::support::upstream::{Habit, Settings};
-use crate::support::{Auth, HeldTime, House, Logs, On, Upstream, Weir};
+use crate::support::{Auth, Fault, HeldTime, House, Logs, On, Upstream, Weir};
 
 const PASSWORD: &str = "hunter2-do-not-print";
 
@@ -255,4 +255,51 @@ async fn credentials_never_go_to_a_token_service_on_another_host() {
             .iter()
             .all(|seen| !seen.is_authorized())
     );
+}
+
+#[tokio::test]
+async fn a_host_behind_a_redirect_that_asks_for_a_login_gets_none() {
+    for challenge in [
+        "Basic realm=\"cdn\"",
+        "Bearer realm=\"http://CDN/token\",service=\"cdn\"",
+    ] {
+        let time = HeldTime::hold();
+        let upstream = Upstream::with(|settings| {
+            settings.auth = Auth::Basic;
+            settings.accounts = vec![("bot".to_owned(), "bot-p4ssword".to_owned())];
+        })
+        .await;
+        let image = upstream.image("acme/app:1");
+        let challenge = challenge.replace("CDN", upstream.cdn_address());
+        upstream.always(
+            On::Blob,
+            Fault::Answer {
+                status: 401,
+                headers: vec![("www-authenticate", challenge.clone())],
+                body: String::new(),
+            },
+        );
+        let house = House::in_front_of(&upstream).clock(time.clock()).config(
+            "[[registries.\"docker.io\".credentials]]\nusername = \"bot\"\npassword = \"bot-p4ssword\"",
+        );
+        let weir = house.start().await;
+        let client = weir.client();
+        let pull = client.blob("acme/app", &image.layers[0].digest);
+        let (answer, _) = time.pass_during(pull).await;
+        assert_eq!(answer.status, 404, "{challenge}: {}", answer.text());
+        assert_eq!(answer.error_code(), "BLOB_UNKNOWN", "{challenge}");
+        // The registry itself saw the login, or nobody would have been redirected.
+        let redirects = upstream.requests(On::BlobRedirect);
+        assert!(
+            redirects.iter().any(|seen| seen.is_authorized()),
+            "{challenge}"
+        );
+        let at_the_cdn = upstream.all_requests();
+        let at_the_cdn = at_the_cdn
+            .iter()
+            .filter(|seen| matches!(seen.on, On::Blob | On::Odd | On::Token));
+        let logins = at_the_cdn.filter(|seen| seen.is_authorized()).count();
+        assert_eq!(logins, 0, "{challenge}");
+        assert!(upstream.count(On::Blob) > 0, "{challenge}");
+    }
 }
