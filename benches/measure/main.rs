@@ -6,6 +6,7 @@
 
 mod cold;
 mod content;
+mod index;
 mod instructions;
 mod load;
 mod marks;
@@ -60,6 +61,9 @@ enum Command {
         /// Only these groups of rows.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+        /// Keep the other rows of the table that is there.
+        #[arg(long)]
+        join: bool,
         #[arg(long, default_value = "target/peers")]
         out: PathBuf,
     },
@@ -101,6 +105,7 @@ fn main() -> Result<()> {
             weir,
             seeded,
             only,
+            join,
             out,
         }) => {
             let settings = Settings {
@@ -110,6 +115,7 @@ fn main() -> Result<()> {
                 weir,
                 seeded,
                 groups: only,
+                join,
                 out,
             };
             Bench::start(settings)?.run()

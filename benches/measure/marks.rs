@@ -54,7 +54,7 @@ const BLOB_SPEED: &[Mark] = &[LeastTimes(1.3, "nginx"), LeastTimes(2.0, "distrib
 const MANIFEST_RATE: &[Mark] = &[LeastTimes(0.8, "nginx"), LeastTimes(3.0, "distribution")];
 const MANIFEST_P99: &[Mark] = &[MostTimes(1.25, "nginx"), MostTimes(0.34, "distribution")];
 
-pub(crate) static ROWS: [Row; 29] = [
+pub(crate) static ROWS: [Row; 34] = [
     row(
         "blob-4-cpu",
         "warm blob, 4 connections, CPU s/GiB",
@@ -144,8 +144,21 @@ pub(crate) static ROWS: [Row; 29] = [
         &[Most(100.0)],
     ),
     row(
-        "index",
-        "index operation at 1,000,000 entries, × at 10,000",
+        "index-lookup",
+        "1,000,000 index entries: look a link up, × at 10,000",
         &[Most(1.5)],
     ),
+    row("index-lookup-us", "the same, µs", &[]),
+    row(
+        "index-touch",
+        "1,000,000 index entries: open a blob and note its use, × at 10,000",
+        &[Most(1.5)],
+    ),
+    row("index-touch-us", "the same, µs", &[]),
+    row(
+        "index-evict",
+        "1,000,000 index entries: evict one, × at 10,000",
+        &[Most(1.5)],
+    ),
+    row("index-evict-us", "the same, µs", &[]),
 ];

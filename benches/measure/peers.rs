@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
+use weir::oci::{Algorithm, Digest};
 
 use super::cold;
 use super::content::{Content, Image};
+use super::index;
 use super::load::Ask;
 use super::process::Process;
 use super::seed::Seed;
@@ -35,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) seeded: bool,
     /// Only rows whose group is named here, where any is named.
     pub(crate) groups: Vec<String>,
+    /// The rows of other groups are taken from the table that is there.
+    pub(crate) join: bool,
     /// `table.md` and `table.json` go here.
     pub(crate) out: PathBuf,
 }
@@ -118,7 +122,8 @@ impl Bench {
         weir.chain(["nginx-cache", "distribution"]).collect()
     }
 
-    /// Brings every image into every cache of the warm rows.
+    /// Brings the images of the warm rows into every cache, and those of the cold rows into the page
+    /// cache.
     fn warm_up(&self) -> Result<()> {
         let tls = self
             .weir_tls
@@ -128,14 +133,30 @@ impl Bench {
             .warm_servers()
             .into_iter()
             .map(|(name, server)| (name, &server.place));
-        let upstream = ("upstream", &self.upstream.place);
-        for (name, place) in plain.chain(tls).chain([upstream]) {
-            if self.settings.seeded && name.starts_with("weir") {
+        let places: Vec<_> = plain.chain(tls).collect();
+        let Content {
+            warm,
+            eight,
+            large,
+            usual,
+            ..
+        } = &self.content;
+        for (image, groups) in [
+            (warm, &["blobs", "tls"][..]),
+            (eight, &["busy", "memory"]),
+            (usual, &["manifests", "busy"]),
+        ] {
+            if !groups.iter().any(|group| self.wants(group)) {
                 continue;
             }
-            for image in self.content.images() {
-                pull_image(place, image).with_context(|| format!("pull through {name}"))?;
+            for (name, place) in &places {
+                if !(self.settings.seeded && name.starts_with("weir")) {
+                    pull_image(place, image).with_context(|| format!("pull through {name}"))?;
+                }
             }
+        }
+        for image in [large, usual] {
+            pull_image(&self.upstream.place, image).context("pull from the upstream")?;
         }
         // Only clean pages leave the page cache when told to.
         rustix::fs::sync();
@@ -150,7 +171,8 @@ impl Bench {
     /// All rounds, then the table.
     pub(crate) fn run(self) -> Result<()> {
         self.warm_up()?;
-        let mut sheet = Sheet::default();
+        let mut sheet = Sheet::of_build(self.build()?);
+        let earlier = self.earlier()?;
         for round in 1..=self.settings.rounds {
             eprintln!("round {round} of {}", self.settings.rounds);
             let mut part = |group: &str, measure: fn(&Bench, &mut Sheet) -> Result<()>| {
@@ -169,14 +191,44 @@ impl Bench {
             part("herd", cold::herd)?;
             part("memory", size::memory)?;
             part("size", size::binary_and_start)?;
-            self.write(&sheet, round)?;
+            part("index", index::operations)?;
+            // What is measured is kept, also where the run is cut short.
+            let mut joined = sheet.clone();
+            joined.join(&earlier["rows"]);
+            self.write(&joined)?;
         }
+        sheet.join(&earlier["rows"]);
         println!("{}", sheet.markdown());
         Ok(())
     }
 
-    fn write(&self, sheet: &Sheet, rounds: usize) -> Result<()> {
-        let Settings { out, sample, .. } = &self.settings;
+    /// The table that this run goes on with.
+    fn earlier(&self) -> Result<Value> {
+        let Settings { join, out, .. } = &self.settings;
+        if !join {
+            return Ok(Value::Null);
+        }
+        let text = fs::read_to_string(out.join("table.json"));
+        let text = text.context("--join wants a table that is there")?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The beginning of the digest of weir's binary.
+    fn build(&self) -> Result<String> {
+        let Some(weir) = &self.settings.weir else {
+            return Ok("none".to_owned());
+        };
+        let digest = Digest::of(Algorithm::Sha256, &fs::read(weir)?);
+        Ok(digest.hex()[..12].to_owned())
+    }
+
+    fn write(&self, sheet: &Sheet) -> Result<()> {
+        let Settings {
+            out,
+            sample,
+            rounds,
+            ..
+        } = &self.settings;
         fs::create_dir_all(out)?;
         let about = json!({
             "rounds": rounds,

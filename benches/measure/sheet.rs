@@ -3,7 +3,7 @@
 //! Servers are compared within a round, because a shared machine drifts between rounds: a ratio is
 //! the median of the rounds' ratios.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -14,21 +14,63 @@ use super::marks::{Mark, ROWS, Row};
 pub(crate) const SERVERS: [&str; 5] = ["weir", "nginx", "nginx-cache", "distribution", "upstream"];
 
 /// All samples of a run.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Sheet {
     samples: BTreeMap<(&'static str, &'static str), Vec<f64>>,
     /// Why a row has no figure of weir's.
     skipped: BTreeMap<&'static str, String>,
+    /// Which build of weir a row was measured with.
+    builds: BTreeMap<&'static str, String>,
+    /// The build that is being measured.
+    build: String,
 }
 
 impl Sheet {
+    pub(crate) fn of_build(build: String) -> Self {
+        Sheet {
+            build,
+            ..Sheet::default()
+        }
+    }
+
+    /// Takes over the rows of an earlier table, as [`Sheet::json`] wrote them, that this run has
+    /// nothing of.
+    pub(crate) fn join(&mut self, earlier: &Value) {
+        let measured: BTreeSet<_> = self.builds.keys().copied().collect();
+        for found in earlier.as_array().into_iter().flatten() {
+            let known = |row: &&Row| found["key"] == row.key && !measured.contains(row.key);
+            let Some(row) = ROWS.iter().find(known) else {
+                continue;
+            };
+            for server in SERVERS {
+                let rounds = found["servers"][server]["rounds"].as_array();
+                let samples: Vec<_> = rounds
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_f64)
+                    .collect();
+                if !samples.is_empty() {
+                    self.samples.insert((row.key, server), samples);
+                }
+            }
+            if let Some(build) = found["build"].as_str() {
+                self.builds.insert(row.key, build.to_owned());
+            }
+            if let Some(why) = found["skipped"].as_str() {
+                self.skipped.insert(row.key, why.to_owned());
+            }
+        }
+    }
+
     /// Writes one sample down. Every server gets one in each round, or in none.
     pub(crate) fn add(&mut self, row: &'static str, server: &'static str, value: f64) {
         debug_assert!(ROWS.iter().any(|known| known.key == row), "{row} is no row");
         self.samples.entry((row, server)).or_default().push(value);
+        self.builds.insert(row, self.build.clone());
     }
 
     pub(crate) fn skip(&mut self, row: &'static str, why: impl Into<String>) {
+        self.builds.insert(row, self.build.clone());
         self.skipped.insert(row, why.into());
     }
 
@@ -103,6 +145,14 @@ impl Sheet {
             // Writing to a string cannot fail.
             let _written = writeln!(text, "\nNot measured, {row}: {why}");
         }
+        let builds: BTreeSet<_> = self.builds.values().collect();
+        if builds.len() > 1 {
+            for build in builds {
+                let rows = self.builds.iter().filter(|(_, of)| *of == build);
+                let rows: Vec<_> = rows.map(|(row, _)| *row).collect();
+                let _written = writeln!(text, "\nBuild {build} of weir: {}", rows.join(", "));
+            }
+        }
         text
     }
 
@@ -129,6 +179,7 @@ impl Sheet {
                 "servers": servers,
                 "marks": row.marks.iter().map(mark).collect::<Vec<_>>(),
                 "skipped": self.skipped.get(row.key),
+                "build": self.builds.get(row.key),
             })
         };
         ROWS.iter().map(row).collect()

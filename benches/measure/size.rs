@@ -65,7 +65,6 @@ fn most_memory<T: Send>(process: &Process, work: impl FnOnce() -> Result<T> + Se
 
 /// The size of the binary as it is shipped, and how long it takes to be there.
 pub(crate) fn binary_and_start(bench: &Bench, sheet: &mut Sheet) -> Result<()> {
-    sheet.skip("index", "not made yet");
     let Some(weir) = &bench.settings.weir else {
         return Ok(());
     };

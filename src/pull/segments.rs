@@ -28,6 +28,8 @@ const SEGMENTS_MAX: usize = 8;
 const LANES_MAX: usize = 4;
 /// A connection is measured for this long before others join it.
 const MEASURE_FOR: Duration = Duration::from_secs(1);
+/// A chunk this long had come before it was asked for: the wait for it was for a processor.
+const WAITED_FOR_US_BYTES: usize = 128 << 10;
 /// A connection faster than this, in bytes a second, is left alone.
 const FAST_ENOUGH: u64 = 40 << 20;
 /// Segments between two looks at whether one more lane made it faster.
@@ -65,8 +67,8 @@ pub(super) struct Transfer<'a> {
     from: From,
     begun: Instant,
     begun_at: u64,
-    /// Time spent waiting for the upstream: where the disk is what is waited for, more connections
-    /// would only make it worse.
+    /// Time spent waiting for the upstream: where the disk or a processor is what is waited for, more
+    /// connections would only make it worse.
     waited: Duration,
     /// Bytes that are there already.
     skip: u64,
@@ -140,7 +142,12 @@ impl<'a> Transfer<'a> {
             From::Measured(download) => {
                 let asked = Instant::now();
                 let chunk = download.chunk().await?;
-                self.waited += asked.elapsed();
+                if chunk
+                    .as_ref()
+                    .is_none_or(|chunk| chunk.len() < WAITED_FOR_US_BYTES)
+                {
+                    self.waited += asked.elapsed();
+                }
                 chunk
             }
             From::Leaving {

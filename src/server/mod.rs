@@ -21,6 +21,7 @@ mod multipart;
 mod outlet;
 mod query;
 mod range;
+mod readers;
 mod record;
 mod refusal;
 mod request_id;

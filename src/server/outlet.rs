@@ -13,10 +13,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use tokio::sync::Semaphore;
 
 use super::buffers::Buffers;
 use super::mapping::Mapping;
+use super::readers::Readers;
 
 /// What is mapped at once, and where mappings end: at multiples of it. Measured: smaller ones cost
 /// more, in page tables and in switches between sender and receiver, bigger ones gain nothing.
@@ -34,17 +34,14 @@ const PROBE_BYTES: u64 = 64 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Outlets {
     buffers: Arc<Buffers>,
-    /// As many threads as there are processors bring pages in at once. More would get little more
-    /// out of a disk, and leave whoever asks for what is in memory little of the processors.
-    readers: Arc<Semaphore>,
+    readers: Arc<Readers>,
 }
 
 impl Outlets {
     pub(super) fn new() -> Outlets {
-        let readers = std::thread::available_parallelism().map_or(1, usize::from);
         Outlets {
             buffers: Arc::default(),
-            readers: Arc::new(Semaphore::new(readers)),
+            readers: Arc::new(Readers::new()),
         }
     }
 
@@ -63,21 +60,6 @@ impl Outlets {
             maps: false,
             ..self.to_socket()
         }
-    }
-
-    /// Runs what waits for the disk on a thread that may block.
-    async fn wait_for<T: Send + 'static>(
-        &self,
-        reading: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let permit = self.readers.clone().acquire_owned().await;
-        let permit = permit.map_err(|closed| io::Error::other(closed.to_string()))?;
-        let reading = tokio::task::spawn_blocking(move || {
-            let read = reading();
-            drop(permit);
-            read
-        });
-        reading.await?
     }
 }
 
@@ -121,7 +103,7 @@ impl Outlet {
         }
         let window = self::window(offset, length, COLD_WINDOW_BYTES);
         let (file, behind) = (file.clone(), offset + window as u64);
-        let bringing = self.shared.wait_for(move || {
+        let bringing = self.shared.readers.run(move || {
             let mapping = Mapping::of(&file, offset, window)?;
             // The disk goes on reading while this window is being sent. It is only advice.
             let ahead = NonZeroU64::new(COLD_WINDOW_BYTES);
@@ -153,7 +135,7 @@ impl Outlet {
             Some(filled) => (buffer, filled),
             None => {
                 let file = file.clone();
-                let reading = self.shared.wait_for(move || {
+                let reading = self.shared.readers.run(move || {
                     let filled = file.read_at(buffer.space(length), offset)?;
                     Ok((buffer, filled))
                 });

@@ -17,7 +17,7 @@ use super::seats::Chair;
 
 /// What a client is sent before others get their turn. A client on the same machine takes bytes as
 /// fast as they come and would keep the worker for as long as its blob is.
-const TURN_BYTES: usize = 4 << 20;
+const TURN_BYTES: usize = 1 << 20;
 
 pub(super) struct Unhurried<S> {
     stream: S,
