@@ -17,8 +17,11 @@
 //! | [`admin`] | metrics, health, JSON API, status page | anything a pull needs |
 //! | [`cli`] | one file per command | anything but reading, asking and printing |
 //!
-//! Beneath them lie [`oci`] (the language of the specification, pure), [`config`] (what the
-//! operator said, checked), [`metrics`], [`logging`] and [`clock`].
+//! Those who run weir, rather than change it, begin with the [`guide`].
+//!
+//! Beneath the rooms lie [`oci`] (the language of the specification, pure), [`config`] (what the
+//! operator said, checked), [`metrics`], [`logging`] and [`clock`]. `fuzzing` says what must hold of
+//! everything that reads other people's bytes.
 //!
 //! # The walk of a request
 //!
@@ -33,13 +36,13 @@
 //!
 //! ```text
 //! 7: main
-//! 6: cli
+//! 6: cli fuzzing
 //! 5: app
 //! 4: server upkeep admin
 //! 3: pull
 //! 2: access route store upstream
 //! 1: config
-//! 0: oci metrics logging clock
+//! 0: oci metrics logging clock guide
 //! ```
 //!
 //! # What holds everywhere
@@ -59,6 +62,10 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod guide;
 pub mod logging;
 pub mod metrics;
 pub mod oci;

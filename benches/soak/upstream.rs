@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use weir::oci::{Algorithm, Digest};
+
 use crate::content::Content;
 
 const PIECE_BYTES: usize = 256 << 10;
@@ -16,6 +18,7 @@ const PIECE_BYTES: usize = 256 << 10;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     blobs: HashMap<String, Arc<Content>>,
+    manifests: Mutex<HashMap<String, Vec<u8>>>,
     /// Bytes a second, over all connections.
     rate: Option<u64>,
     due: Mutex<Instant>,
@@ -39,6 +42,7 @@ impl Upstream {
                 .into_iter()
                 .map(|blob| (blob.digest.clone(), blob))
                 .collect(),
+            manifests: Mutex::default(),
             rate,
             due: Mutex::new(Instant::now()),
             breaks: Mutex::new(breaks),
@@ -54,6 +58,17 @@ impl Upstream {
             }
         });
         Ok(upstream)
+    }
+
+    /// Gives the digest.
+    pub(crate) fn put_manifest(&self, manifest: Vec<u8>) -> String {
+        let digest = Digest::of(Algorithm::Sha256, &manifest).to_string();
+        let mut manifests = self
+            .manifests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        manifests.insert(digest.clone(), manifest);
+        digest
     }
 
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
@@ -74,6 +89,20 @@ impl Upstream {
         let mut words = head.split(' ');
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let digest = path.rsplit('/').next().unwrap_or("");
+        let manifests = self
+            .manifests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(manifest) = manifests.get(digest) {
+            let media_type = "application/vnd.oci.image.manifest.v1+json";
+            let length = manifest.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
+            )?;
+            return stream.write_all(manifest);
+        }
+        drop(manifests);
         let Some(blob) = self.blobs.get(digest) else {
             let status = if path == "/v2/" {
                 "200 OK"

@@ -6,14 +6,12 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::serve::IncomingStream;
 use subtle::ConstantTimeEq as _;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::task::spawn_blocking;
 
 use super::Admin;
@@ -35,16 +33,15 @@ pub struct Caller {
     address: Option<IpAddr>,
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        let address: &SocketAddr = stream.remote_addr();
+impl From<SocketAddr> for Caller {
+    fn from(address: SocketAddr) -> Self {
         let address = Some(address.ip().to_canonical());
         Caller { address }
     }
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(_stream: IncomingStream<'_, UnixListener>) -> Self {
+impl From<tokio::net::unix::SocketAddr> for Caller {
+    fn from(_: tokio::net::unix::SocketAddr) -> Self {
         Caller { address: None }
     }
 }

@@ -31,6 +31,7 @@
 
 mod answer;
 mod cache;
+mod door;
 mod guard;
 mod health;
 mod images;
@@ -40,7 +41,6 @@ mod settings;
 mod status;
 
 use std::fmt::{self, Debug};
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -48,12 +48,10 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::State;
-use axum::extract::connect_info::Connected;
 use axum::http::{HeaderMap, header};
 use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +62,7 @@ use crate::pull::Pull;
 use crate::store::Store;
 use crate::upstream::Upstream;
 
+use door::Door;
 pub use guard::Caller;
 pub use health::Health;
 
@@ -110,17 +109,18 @@ impl Admin {
     }
 
     /// Answers until `stop`.
-    pub async fn serve<L>(self, listener: L, stop: CancellationToken) -> io::Result<()>
+    pub async fn serve<L>(self, listener: L, stop: CancellationToken)
     where
         L: axum::serve::Listener,
         L::Addr: Debug,
-        Caller: for<'a> Connected<IncomingStream<'a, L>>,
+        Caller: From<L::Addr>,
     {
-        let service = self
-            .router()
-            .into_make_service_with_connect_info::<Caller>();
-        let serving = axum::serve(listener, service);
-        serving.with_graceful_shutdown(stop.cancelled_owned()).await
+        let refused = metrics::counter(
+            &self.0.registry,
+            "weir_admin_connections_refused_total",
+            "Connections to the admin address closed at once because there were too many.",
+        );
+        Door::new(self.router(), refused).keep(listener, stop).await;
     }
 
     fn router(self) -> Router {

@@ -3,6 +3,7 @@
 //! Sockets are bound before anything else; nothing here waits for the network. What must not be
 //! here: decisions about a pull.
 
+mod doors;
 mod metrics;
 mod reload;
 mod watch;
@@ -19,13 +20,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Desk, Health, Refused, Reload};
 use crate::clock::Clock;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Danger, Listen, Warning};
 use crate::pull::{self, Pull};
 use crate::server::{self, BindError, Bound, Listener, Server};
 use crate::store::{self, Store};
 use crate::upkeep::{self, Upkeep};
 use crate::upstream::{self, Upstream};
 
+use doors::Doors;
+pub use doors::Handover;
 use reload::Rooms;
 pub use reload::{Because, Loader, ReloadError, Reloader};
 use watch::Watched;
@@ -62,6 +65,8 @@ pub enum StartError {
     Registry(#[source] BindError),
     #[error("admin.listen: {0}")]
     Admin(#[source] BindError),
+    #[error("a socket that was handed over can't be served on: {0}")]
+    Handed(#[source] io::Error),
     #[error(transparent)]
     Store(#[from] store::OpenError),
     #[error(transparent)]
@@ -76,32 +81,30 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("the admin address failed: {0}")]
-    Admin(#[source] io::Error),
+    Admin(#[source] tokio::task::JoinError),
 }
 
 impl App {
     /// Starts with a configuration that never changes; only the files that it names do.
     pub async fn start(config: Config, clock: Clock) -> Result<App, StartError> {
         let same = config.clone();
-        App::start_reloading(config, Box::new(move || Ok(same.clone())), clock).await
+        let load = Box::new(move || Ok(same.clone()));
+        App::start_reloading(config, load, Handover::default(), clock).await
     }
 
-    /// Binds the sockets, opens the store, and puts the rooms together. `load` reads the
-    /// configuration again when it may have changed.
+    /// Binds the sockets that were not handed over, opens the store, and puts the rooms together.
+    /// `load` reads the configuration again when it may have changed.
     pub async fn start_reloading(
         config: Config,
         load: Loader,
+        handover: Handover,
         clock: Clock,
     ) -> Result<App, StartError> {
         let watched = Watched::now(&config.files).await;
-        let listeners = config
-            .server
-            .listen
-            .iter()
-            .map(Listener::bind)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(StartError::Registry)?;
-        let admin_listener = Listener::bind(&config.admin.listen).map_err(StartError::Admin)?;
+        let Doors {
+            registry: listeners,
+            admin: admin_listener,
+        } = Doors::open(&config, handover)?;
 
         let registry = Registry::new();
         count_process(&registry);
@@ -120,12 +123,13 @@ impl App {
         let server_metrics = server::Metrics::new(&registry);
         let server = Server::new(&config, pull.clone(), clock, server_metrics)?;
         let health = Health::default();
-        warn_of_openness(&config);
+        say_who_may_pull(&config);
         let rooms = Rooms {
             server: server.clone(),
             pull: pull.clone(),
             upstream: upstream.clone(),
             store: store.clone(),
+            upkeep: upkeep.dials(),
         };
         let reload_metrics = metrics::Metrics::new(&registry);
         let reloader = Reloader::new(config, load, rooms, reload_metrics, clock);
@@ -175,13 +179,16 @@ impl App {
     pub async fn serve(self, stop: CancellationToken) -> Result<(), ServeError> {
         let tasks = TaskTracker::new();
         let stop = stop.child_token();
-        let (cut, admin_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
+        let admin_stop = CancellationToken::new();
         let mut admin = tasks.spawn(serve_admin(
             self.admin,
             self.admin_listener,
             admin_stop.clone(),
         ));
-        let serving = self.server.serve(self.listeners, stop.clone(), cut.clone());
+        let serving = self
+            .server
+            .serve(self.listeners, closing.clone(), cut.clone());
         let mut serving = tasks.spawn(serving);
         let (upkeep, upkeep_stop) = (self.upkeep, CancellationToken::new());
         let until = upkeep_stop.clone();
@@ -193,9 +200,11 @@ impl App {
 
         let failed = tokio::select! {
             () = stop.cancelled() => None,
-            ended = &mut admin => ended.unwrap_or_else(|panic| Err(panic.into())).err(),
+            ended = &mut admin => ended.err(),
         };
+        // First of all, so that nobody is turned away while weir still says that it is ready.
         self.health.set_ready(false);
+        closing.cancel();
         stop.cancel();
         let deadline = Instant::now() + self.reloader.config().server.drain_timeout;
         if tokio::time::timeout_at(deadline, &mut serving)
@@ -241,13 +250,12 @@ fn reload_when_asked(reloader: Arc<Reloader>) -> Reload {
     })
 }
 
-async fn serve_admin(admin: Admin, listener: Listener, stop: CancellationToken) -> io::Result<()> {
+async fn serve_admin(admin: Admin, listener: Listener, stop: CancellationToken) {
     match listener.into_bound() {
         Bound::Tcp(listener) => admin.serve(listener, stop).await,
         Bound::Unix { listener, name } => {
-            let served = admin.serve(listener, stop).await;
+            admin.serve(listener, stop).await;
             drop(name);
-            served
         }
     }
 }
@@ -266,16 +274,17 @@ fn count_process(registry: &Registry) {
     .set(1);
 }
 
-/// SPEC 4.5: without rules, whoever reaches weir has what its credentials have.
-fn warn_of_openness(config: &Config) {
-    let has_credentials = config.credentials.docker_config.is_some()
-        || config
-            .registries
-            .iter()
-            .any(|registry| !registry.credentials.is_empty());
-    if config.access.anonymous && config.access.rules.is_empty() && has_credentials {
-        tracing::warn!(
-            "no access rules: everybody who can reach weir may pull what its credentials may pull"
-        );
+/// SPEC 4.5: without rules, whoever reaches weir has what its credentials have. Said once: where
+/// credentials can be reached from other machines, a warning of the configuration names them.
+fn say_who_may_pull(config: &Config) {
+    let is_said = |warning: &Warning| matches!(warning.danger, Danger::OpenCredentials { .. });
+    if !config.access.anonymous
+        || !config.access.rules.is_empty()
+        || config.warnings.iter().any(is_said)
+    {
+        return;
     }
+    tracing::info!(
+        "no access rules: everybody who reaches weir may pull what its credentials may pull"
+    );
 }

@@ -16,6 +16,7 @@ use crate::config::{Config, LoadError};
 use crate::pull::Pull;
 use crate::server::{self, Server};
 use crate::store::Store;
+use crate::upkeep;
 use crate::upstream::{self, Upstream};
 
 /// Reads the configuration again, from where it came.
@@ -61,6 +62,7 @@ pub(super) struct Rooms {
     pub(super) pull: Arc<Pull>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) store: Arc<Store>,
+    pub(super) upkeep: upkeep::Dials,
 }
 
 /// Takes up changed configurations, one at a time.
@@ -162,6 +164,7 @@ impl Reloader {
         self.rooms.server.reload(prepared);
         self.rooms.pull.reload(&config);
         self.rooms.store.set_limits(&config.cache);
+        self.rooms.upkeep.turn(&config.cache);
         self.metrics.reloaded(&config, self.clock.now());
         let needs_restart = needs_restart(&self.started, &config);
         self.current.store(Arc::new(config));
@@ -196,31 +199,10 @@ fn needs_restart(started: &Config, config: &Config) -> Vec<&'static str> {
             "server.connections_max",
             started.server.connections_max != server.connections_max,
         ),
-        (
-            "server.header_timeout",
-            started.server.header_timeout != server.header_timeout,
-        ),
-        (
-            "server.send_timeout",
-            started.server.send_timeout != server.send_timeout,
-        ),
         ("admin.listen", started.admin.listen != config.admin.listen),
         (
             "cache.directory",
             started.cache.directory != cache.directory,
-        ),
-        ("cache.max_age", started.cache.max_age != cache.max_age),
-        (
-            "cache.scrub_rate",
-            started.cache.scrub_rate != cache.scrub_rate,
-        ),
-        (
-            "cache.flights_max",
-            started.cache.flights_max != cache.flights_max,
-        ),
-        (
-            "upstream.parallel_above",
-            started.upstream.parallel_above != config.upstream.parallel_above,
         ),
     ];
     let changed = keys.into_iter().filter(|(_, differs)| *differs);
@@ -237,15 +219,15 @@ mod tests {
         let config = |text| load_str(text, &[]).unwrap();
         let started = config("");
         let same = config(
-            "[tags]\nfresh_for = \"2m\"\n[cache]\nmax_size = \"1GiB\"\n[server]\ndrain_timeout = \"1s\"",
+            "[tags]\nfresh_for = \"2m\"\n[cache]\nmax_size = \"1GiB\"\nflights_max = 3\n[server]\ndrain_timeout = \"1s\"",
         );
         assert_eq!(needs_restart(&started, &same), [""; 0]);
         let other = config(
-            "[server]\nlisten = \"127.0.0.1:7000\"\n[cache]\ndirectory = \"/elsewhere\"\nflights_max = 3",
+            "[server]\nlisten = \"127.0.0.1:7000\"\nconnections_max = 3\n[cache]\ndirectory = \"/elsewhere\"",
         );
         assert_eq!(
             needs_restart(&started, &other),
-            ["server.listen", "cache.directory", "cache.flights_max"]
+            ["server.listen", "server.connections_max", "cache.directory"]
         );
     }
 }

@@ -9,6 +9,8 @@ mod desk;
 mod print;
 mod resolve;
 mod serve;
+mod setup;
+mod sockets;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -55,6 +57,8 @@ enum Command {
     Check(check::Arguments),
     /// Say what images mean here: registry, endpoints, credentials and why, cached or not
     Resolve(resolve::Arguments),
+    /// Print the files that make a client use this weir, ready to install
+    Setup(setup::Arguments),
     /// Print the completion script for a shell
     Completions(completions::Arguments),
 }
@@ -73,6 +77,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         None | Some(Command::Serve) => serve::run(&arguments),
         Some(Command::Check(check)) => check::run(&arguments, check),
         Some(Command::Resolve(resolve)) => resolve::run(&arguments, resolve),
+        Some(Command::Setup(setup)) => setup::run(&arguments, setup),
         Some(Command::Completions(completions)) => {
             completions::run(completions, &mut Arguments::command())
         }

@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::print::{self, Style};
-use super::{FAILED, WRONG};
-use crate::app::{Addresses, App, Because, Loader, Reloader};
+use super::{FAILED, WRONG, sockets};
+use crate::app::{Addresses, App, Because, Handover, Loader, Reloader};
 use crate::clock::Clock;
 use crate::config::{Config, size_text};
 
@@ -25,6 +26,7 @@ const WATCHDOG_MIN: Duration = Duration::from_millis(100);
 const TASKS_PER_LOOK: u32 = 8;
 
 pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
+    allow_files();
     let config = match arguments.load() {
         Ok(config) => config,
         Err(error) => {
@@ -36,12 +38,23 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
         print::fail(&error);
         return ExitCode::from(WRONG);
     }
+    // Before there are threads.
+    let handover = match sockets::take() {
+        Ok(handover) => handover,
+        Err(error) => {
+            print::fail(&format_args!("{error:#}"));
+            return ExitCode::from(FAILED);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .event_interval(TASKS_PER_LOOK)
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(serve(config, loader(arguments.config.clone()))),
+        Ok(runtime) => {
+            let load = loader(arguments.config.clone());
+            runtime.block_on(serve(config, load, handover))
+        }
         Err(error) => Err(anyhow::Error::new(error).context("no worker threads can be started")),
     };
     match ended {
@@ -53,17 +66,29 @@ pub(super) fn run(arguments: &super::Arguments) -> ExitCode {
     }
 }
 
+/// Every connection and every blob takes a file. The limit that the process starts with is low for
+/// the sake of old programs; the one behind it is meant.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it fails, the server finds out how many there are, and says so.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
 fn loader(file: Option<PathBuf>) -> Loader {
     Box::new(move || super::load(file.as_deref()))
 }
 
-async fn serve(config: Config, load: Loader) -> anyhow::Result<()> {
+async fn serve(config: Config, load: Loader, handover: Handover) -> anyhow::Result<()> {
     // Before anything is bound: a signal that comes early is not lost.
     let (mut stops, mut hangup) = (Stops::listen()?, signal(SignalKind::hangup())?);
     say_what_applies(&config);
     let banner = Banner::of(&config);
     // The errors of start and drain already say what happened where; their sources repeat it.
-    let app = App::start_reloading(config, load, Clock::System)
+    let app = App::start_reloading(config, load, handover, Clock::System)
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     print::out(banner.line(app.addresses()).as_bytes());
@@ -97,9 +122,6 @@ fn say_what_applies(config: &Config) {
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
-    }
-    if config.access.anonymous && config.access.rules.is_empty() {
-        tracing::info!("everybody who reaches weir may pull what weir's credentials may pull");
     }
 }
 

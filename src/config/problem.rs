@@ -255,7 +255,9 @@ impl fmt::Display for Warning {
 /// What is dangerous.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Danger {
-    #[error("everybody who reaches {listen} may change the cache")]
+    #[error(
+        "everybody who reaches {listen} may read what is cached and configured (no secret is told), and only callers on this machine may change anything"
+    )]
     OpenAdmin { listen: String },
     #[error(
         "everybody who reaches {listen} may pull from {registry} what weir's credentials may pull"
@@ -281,7 +283,9 @@ pub enum Danger {
 impl Danger {
     pub fn cure(&self) -> &'static str {
         match self {
-            Danger::OpenAdmin { .. } => "set admin.token_file, or listen on 127.0.0.1",
+            Danger::OpenAdmin { .. } => {
+                "set admin.token_file for changes from other machines, or listen on 127.0.0.1"
+            }
             Danger::OpenCredentials { .. } => {
                 "add [[access.rules]], set auth = \"client\" there, or listen on 127.0.0.1"
             }

@@ -215,7 +215,8 @@ credentials = [{ helper = "a" }, { helper = "b" }]
     assert_eq!(
         warnings(text),
         [
-            "admin.listen: everybody who reaches 0.0.0.0:5001 may change the cache",
+            "admin.listen: everybody who reaches 0.0.0.0:5001 may read what is cached and configured \
+             (no secret is told), and only callers on this machine may change anything",
             "registries.\"r.example\".endpoints: credentials for r.example go to http://r.example \
              unencrypted",
             "registries.\"r.example\".insecure_skip_verify: the certificates of r.example are not \

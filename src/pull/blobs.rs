@@ -5,9 +5,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::IntGauge;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::ahead::Scout;
@@ -17,8 +19,12 @@ use super::rights::Evidence;
 use super::through::Through;
 use super::{Answer, Ask, Error, Outcome, Pull};
 use crate::oci::Digest;
-use crate::store;
 use crate::upstream::Identity;
+use crate::{store, upstream};
+
+/// SPEC 4.3: how long a client waits before it is told that a blob is not to be had. podman, CRI-O,
+/// skopeo and buildah have no way back once they hold the manifest.
+const PATIENCE: Duration = Duration::from_millis(14_750);
 
 /// How often a request begins anew because somebody else's flight failed for reasons of theirs.
 const FLIGHTS_PER_REQUEST: usize = 4;
@@ -107,19 +113,35 @@ impl Blob {
 }
 
 impl Pull {
-    /// The blob, from the cache or while it comes in. Waits until the upstream has answered.
+    /// The blob, from the cache or while it comes in. Waits until the upstream has answered, with
+    /// patience for all tries together.
     pub async fn blob(self: &Arc<Self>, ask: &Ask, digest: &Digest) -> Result<Answer<Blob>, Error> {
+        let deadline = Instant::now() + PATIENCE;
         // Before all else: nobody who may not have it begins or joins a transfer.
         let right = self.prove_right(ask, Evidence::Blob(*digest)).await?;
+        if let Some(blob) = self.stored_blob(digest)
+            && self.is_in_place(ask, digest)
+        {
+            return Ok(hit(digest, blob).by(right));
+        }
         let mut failed = None;
+        let trying = Box::pin(self.try_for_blob(ask, digest, &mut failed));
+        match tokio::time::timeout_at(deadline, trying).await {
+            Ok(found) => found.map(|answer| answer.by(right)),
+            Err(_elapsed) => Err(failed.unwrap_or_else(|| out_of_patience(ask))),
+        }
+    }
+
+    async fn try_for_blob(
+        self: &Arc<Self>,
+        ask: &Ask,
+        digest: &Digest,
+        failed: &mut Option<Error>,
+    ) -> Result<Answer<Blob>, Error> {
         for _ in 0..FLIGHTS_PER_REQUEST {
             if let Some(blob) = self.stored_blob(digest) {
                 self.confirm_blob(ask, digest).await?;
-                let blob = Blob {
-                    digest: *digest,
-                    from: From::Stored(blob),
-                };
-                return Ok(Answer::new(blob, Outcome::Hit).by(right));
+                return Ok(hit(digest, blob));
             }
             let (flight, lead) = self.flights.board(digest, ask).inspect_err(|_| {
                 self.metrics.refused_busy.inc();
@@ -166,27 +188,24 @@ impl Pull {
                     };
                     return Ok(Answer {
                         source,
-                        ..Answer::new(content, outcome).by(right)
+                        ..Answer::new(content, outcome)
                     });
                 }
-                Err(Unopened::Uncached) => {
-                    let answer = self.stream_through(ask, digest).await?;
-                    return Ok(answer.by(right));
-                }
+                Err(Unopened::Uncached) => return self.stream_through(ask, digest).await,
                 Err(Unopened::Failed(error))
                     if outcome == Outcome::Joined
                         && (error.is_about_the_content()
                             || !flight.is_for(ask) && error.is_about_the_repository()) =>
                 {
                     debug!(%digest, %error, "the flight failed; another may fare better");
-                    failed = Some(error);
+                    *failed = Some(error);
                 }
                 Err(Unopened::Failed(error)) => return Err(error),
                 // It landed between two looks: the file is there.
                 Err(Unopened::Landed) => {}
             }
         }
-        Err(failed.unwrap_or(Error::Stopping))
+        Err(failed.take().unwrap_or(Error::Stopping))
     }
 
     fn stored_blob(&self, digest: &Digest) -> Option<store::Blob> {
@@ -196,17 +215,24 @@ impl Pull {
         })
     }
 
+    /// Whether it is known by now that this repository has it.
+    fn is_in_place(&self, ask: &Ask, digest: &Digest) -> bool {
+        match ask.identity {
+            Identity::Stored => self.store.index().is_linked(&ask.target, digest),
+            Identity::Client(_) | Identity::Nobody => self.rights.is_placed(&ask.target, digest),
+        }
+    }
+
     /// That the bytes are here does not make them this repository's.
     async fn confirm_blob(self: &Arc<Self>, ask: &Ask, digest: &Digest) -> Result<(), Error> {
+        if self.is_in_place(ask, digest) {
+            return Ok(());
+        }
         if ask.identity != Identity::Stored {
             let evidence = Evidence::Blob(*digest);
             return self.prove_place(ask, evidence, digest).await;
         }
-        let index = self.store.index();
-        if index.is_linked(&ask.target, digest) {
-            return Ok(());
-        }
-        let remote = self.remote(ask)?;
+        let (index, remote) = (self.store.index(), self.remote(ask)?);
         if Box::pin(remote.blob_exists(digest)).await? {
             index.link(&ask.target, &mut std::iter::once(*digest));
             return Ok(());
@@ -251,6 +277,26 @@ impl Pull {
             ..Answer::new(content, Outcome::Miss)
         })
     }
+}
+
+fn hit(digest: &Digest, blob: store::Blob) -> Answer<Blob> {
+    let blob = Blob {
+        digest: *digest,
+        from: From::Stored(blob),
+    };
+    Answer::new(blob, Outcome::Hit)
+}
+
+fn out_of_patience(ask: &Ask) -> Error {
+    let timeout = upstream::Away::Timeout {
+        during: upstream::Phase::Headers,
+        after: PATIENCE,
+    };
+    Error::Upstream(upstream::Error {
+        registry: ask.target.registry.clone(),
+        endpoint: None,
+        kind: upstream::ErrorKind::Away(timeout),
+    })
 }
 
 /// Why a flight has no file to read.

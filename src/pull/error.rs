@@ -44,6 +44,21 @@ impl From<store::Error> for Error {
 }
 
 impl Error {
+    /// What a client may be told: see [`upstream::Error::for_clients`].
+    pub(super) fn for_clients(&self) -> String {
+        match self {
+            Error::Upstream(error) => error.for_clients(),
+            Error::Store(_) => "the cache could not be used".to_owned(),
+            Error::RememberedMissing { .. }
+            | Error::NotNamed { .. }
+            | Error::UnknownRegistry(_)
+            | Error::QuotaReserved { .. }
+            | Error::Busy { .. }
+            | Error::Crowded { .. }
+            | Error::Stopping => self.to_string(),
+        }
+    }
+
     /// Whether another repository's request for the same bytes might fare better.
     pub(super) fn is_about_the_repository(&self) -> bool {
         match self {

@@ -19,9 +19,9 @@ use crate::oci::{Digest, Target};
 use crate::store::{self, PublishError, Staged};
 use crate::upstream::{self, Download, Remote, Source};
 
-/// How long a blob is tried for before its clients are told that it is not to be had. podman,
-/// CRI-O, skopeo and buildah have no way back once they hold the manifest.
-const OPEN_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a blob is tried for: a little less than a client waits, so that it hears why it is not
+/// to be had.
+const OPEN_PATIENCE: Duration = Duration::from_millis(14_500);
 /// Pause before the second try; doubled for each further one, up to the last.
 const OPEN_PAUSE_FIRST: Duration = Duration::from_millis(100);
 const OPEN_PAUSE_LAST: Duration = Duration::from_secs(2);

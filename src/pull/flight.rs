@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -23,16 +24,21 @@ const FOLLOWERS_MAX: usize = 10_000;
 /// The flights under way, by digest: the same bytes are fetched once, whatever repository they are
 /// asked for in.
 pub(super) struct Flights {
-    limit: usize,
+    limit: AtomicUsize,
     under_way: Mutex<HashMap<Digest, Arc<Flight>>>,
 }
 
 impl Flights {
     pub(super) fn new(limit: usize) -> Self {
         Flights {
-            limit,
+            limit: AtomicUsize::new(limit),
             under_way: Mutex::default(),
         }
+    }
+
+    /// More or fewer may begin from now on; those under way go on.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// The flight of `digest`, and the duty to lead it where it is new.
@@ -45,8 +51,9 @@ impl Flights {
         if let Some(flight) = under_way.get(digest) {
             return Ok((Arc::clone(flight), None));
         }
-        if under_way.len() >= self.limit {
-            return Err(Error::Busy { limit: self.limit });
+        let limit = self.limit.load(Ordering::Relaxed);
+        if under_way.len() >= limit {
+            return Err(Error::Busy { limit });
         }
         let flight = Arc::new(Flight {
             progress: watch::Sender::new(Progress::default()),

@@ -144,7 +144,7 @@ impl Pull {
             {
                 let right = standing.as_ref().map(|_| Right::Held);
                 let mut answer = aged(listing, Outcome::Stale, now.since(heard_at)).by(right);
-                answer.warning = Some(format!("stale, from weir's cache: {error}"));
+                answer.warning = Some(format!("stale, from weir's cache: {}", error.for_clients()));
                 Ok(answer)
             }
             (Err(error), _) => Err(error),
@@ -160,7 +160,7 @@ impl Pull {
             } => {
                 let artifact_type = artifact_type.as_deref();
                 match remote.referrers(digest, artifact_type).await {
-                    Ok(listing) => listing,
+                    Ok(listing) => narrowed(listing, artifact_type),
                     Err(error) if matches!(error.kind, upstream::ErrorKind::NotFound) => {
                         self.referrers_by_tag(ask, digest, artifact_type).await?
                     }
@@ -196,14 +196,14 @@ impl Pull {
             }
             Err(error) => return Err(error),
         };
-        let filtered = artifact_type.map(|wanted| filter(&bytes, wanted));
-        Ok(Listing {
-            filtered: filtered.is_some(),
-            body: filtered.unwrap_or(bytes),
+        let listing = Listing {
+            filtered: false,
+            body: bytes,
             media_type: MediaType::new(INDEX),
             link_next: None,
             source,
-        })
+        };
+        Ok(narrowed(listing, artifact_type))
     }
 }
 
@@ -225,6 +225,18 @@ fn empty_index() -> Bytes {
     Bytes::from(format!(
         r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#
     ))
+}
+
+/// The filter is applied here where the registry did not say that it did.
+fn narrowed(listing: Listing, artifact_type: Option<&str>) -> Listing {
+    match artifact_type {
+        Some(wanted) if !listing.filtered => Listing {
+            body: filter(&listing.body, wanted),
+            filtered: true,
+            ..listing
+        },
+        Some(_) | None => listing,
+    }
 }
 
 /// Keeps the descriptors of one artifact type; what is no index stays as it is.

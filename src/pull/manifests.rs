@@ -143,7 +143,7 @@ impl Pull {
                 warn!(target = %ask.target, %tag, %error, "served stale: the upstream could not say");
                 let right = standing.map(|_| Right::Held);
                 let mut answer = cached.answer(Outcome::Stale, now).by(right);
-                answer.warning = Some(format!("stale, from weir's cache: {error}"));
+                answer.warning = Some(format!("stale, from weir's cache: {}", error.for_clients()));
                 Ok(answer)
             }
             Err(error) => Err(error),
@@ -246,6 +246,11 @@ impl Pull {
     ) -> Told {
         let asked_at = Instant::now();
         let known_before = self.store.index().tag(&question.target, tag);
+        // With nothing to stand in, a client waits for all of it together.
+        let remote = &match known_before {
+            Some(_) => remote.clone(),
+            None => remote.clone().for_one_question(),
+        };
         if known_before.is_none() && question.what == What::Content {
             // A GET that nobody can avoid: a HEAD before it would only cost time.
             let heard = self.fetch(question, remote, &question.reference).await?;

@@ -188,10 +188,13 @@ impl Pull {
         })
     }
 
-    /// Takes up changed rules about tags and rights; what is under way goes on.
+    /// Takes up changed rules about tags and rights and limits of transfers; what is under way goes on.
     pub fn reload(&self, config: &Config) {
         self.rules
             .store(Arc::new(freshness::Rules::new(&config.tags)));
+        self.flights.set_limit(config.cache.flights_max);
+        self.segments
+            .set_parallel_above(config.upstream.parallel_above);
         self.rights.reload(config);
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,15 +37,20 @@ const SEGMENTS_PER_LOOK: u32 = 4;
 pub(super) struct Pool {
     places: Arc<Semaphore>,
     /// Blobs shorter than this always come over one connection; 0: all of them do.
-    parallel_above: u64,
+    parallel_above: AtomicU64,
 }
 
 impl Pool {
     pub(super) fn new(parallel_above: u64) -> Self {
         Pool {
             places: Arc::new(Semaphore::new(SEGMENTS_MAX)),
-            parallel_above,
+            parallel_above: AtomicU64::new(parallel_above),
         }
+    }
+
+    /// For transfers that begin from now on.
+    pub(super) fn set_parallel_above(&self, bytes: u64) {
+        self.parallel_above.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -82,8 +88,9 @@ enum From {
 impl<'a> Transfer<'a> {
     pub(super) fn new(pool: &'a Pool, remote: Remote, digest: Digest, download: Download) -> Self {
         let (length, at) = (download.length(), download.offset());
+        let parallel_above = pool.parallel_above.load(Ordering::Relaxed);
         let is_long = length.is_some_and(|length| {
-            pool.parallel_above > 0 && length.saturating_sub(at) >= pool.parallel_above
+            parallel_above > 0 && length.saturating_sub(at) >= parallel_above
         });
         let from = if is_long {
             From::Measured(download)

@@ -11,11 +11,13 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use http_body::{Frame, SizeHint};
 
 use super::record::Record;
+use super::seats::UnderWay;
 use super::send::Cut;
 
 pub(super) struct Body {
     content: Content,
     record: Option<Record>,
+    under_way: Option<UnderWay>,
 }
 
 enum Content {
@@ -44,6 +46,12 @@ impl Body {
         self
     }
 
+    /// The request is under way as long as this is.
+    pub(super) fn until_sent(mut self, under_way: UnderWay) -> Body {
+        self.under_way = Some(under_way);
+        self
+    }
+
     fn hand_out(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if let Some(record) = &mut self.record {
             record.sent(bytes.len());
@@ -64,6 +72,7 @@ impl From<Content> for Body {
         Body {
             content,
             record: None,
+            under_way: None,
         }
     }
 }

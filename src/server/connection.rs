@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Server;
 use super::corridor::Peer;
+use super::seats::Seat;
 use super::unhurried::Unhurried;
 use crate::access::Subject;
 
@@ -30,6 +31,10 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// this long: unread bytes would turn the FIN into a reset.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// At a stop, a connection on which nothing was asked yet may still ask once, if it does so soon:
+/// its client does not know that it came late, and takes a closed connection for a failure.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// A connection as it was accepted.
 pub(super) enum Stream {
@@ -45,14 +50,15 @@ impl Server {
         self: Arc<Self>,
         stream: Stream,
         peer: Peer,
+        seat: Arc<Seat>,
         stop: CancellationToken,
     ) {
         self.metrics.connections.inc();
         let leave = Leave(self.clone());
         match stream {
-            Stream::Plain(stream) => self.speak_http1(stream, peer, stop).await,
-            Stream::Tls(stream, config) => self.speak_tls(stream, config, peer, stop).await,
-            Stream::Unix(stream) => self.speak_http1(stream, peer, stop).await,
+            Stream::Plain(stream) => self.speak_http1(stream, peer, seat, stop).await,
+            Stream::Tls(stream, config) => self.speak_tls(stream, config, peer, seat, stop).await,
+            Stream::Unix(stream) => self.speak_http1(stream, peer, seat, stop).await,
         }
         drop(leave);
     }
@@ -62,12 +68,14 @@ impl Server {
         stream: TcpStream,
         config: Arc<rustls::ServerConfig>,
         mut peer: Peer,
+        seat: Arc<Seat>,
         stop: CancellationToken,
     ) {
+        let limits = **self.limits.load();
         let handshake = TlsAcceptor::from(config).accept(stream);
         let stream = tokio::select! {
-            shaken = tokio::time::timeout(self.limits.header_timeout, handshake) => shaken,
-            () = stop.cancelled() => return,
+            shaken = tokio::time::timeout(limits.header_timeout, handshake) => shaken,
+            () = late(&stop) => return,
         };
         let stream = match stream {
             Ok(Ok(stream)) => stream,
@@ -87,19 +95,31 @@ impl Server {
         let subject = shown.and_then(|certificate| Subject::of_certificate(certificate));
         peer.certificate = subject.map(Arc::new);
         peer.secure = true;
-        self.speak_http1(stream, peer, stop).await;
+        self.speak_http1(stream, peer, seat, stop).await;
     }
 
-    async fn speak_http1<S>(self: Arc<Self>, stream: S, peer: Peer, stop: CancellationToken)
-    where
+    async fn speak_http1<S>(
+        self: Arc<Self>,
+        stream: S,
+        peer: Peer,
+        seat: Arc<Seat>,
+        stop: CancellationToken,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limits = self.limits;
-        let io = TokioIo::new(Unhurried::new(stream, limits.send_timeout));
+        let limits = **self.limits.load();
+        let unhurried = Unhurried::new(stream, limits.send_timeout, seat.chair().clone());
+        let io = TokioIo::new(unhurried);
         let peer = Arc::new(peer);
+        let asked = CancellationToken::new();
+        let has_asked = asked.clone();
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let (server, peer) = (self.clone(), peer.clone());
-            Box::pin(async move { Ok::<_, Infallible>(server.walk(request, &peer).await) })
+            has_asked.cancel();
+            let (server, peer, under_way) = (self.clone(), peer.clone(), seat.under_way());
+            Box::pin(async move {
+                let response = server.walk(request, &peer).await;
+                Ok::<_, Infallible>(response.map(|body| body.until_sent(under_way)))
+            })
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -111,7 +131,8 @@ impl Server {
             .serve_connection(io, service);
         let ended = tokio::select! {
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
-            () = stop.cancelled() => None,
+            () = async { stop.cancelled().await; asked.cancelled().await } => None,
+            () = late(&stop) => None,
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -126,6 +147,12 @@ impl Server {
         let linger = ended.is_err() || !stop.is_cancelled();
         end(connection.into_parts().io.into_inner(), linger).await;
     }
+}
+
+/// Ends when it is too late for a first request.
+async fn late(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FIRST_WORD).await;
 }
 
 /// Says that nothing more comes, and listens to what the client still has to say.

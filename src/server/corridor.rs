@@ -23,7 +23,7 @@ use super::respond;
 use super::{Server, answer};
 use crate::access::{Arrival, Client, Denied, Shown, Subject, Unidentified};
 use crate::metrics::{Kind, Outcome, PullStatus};
-use crate::oci::{ErrorCode, Name, Request};
+use crate::oci::{ErrorCode, InvalidRequest, Name, Request};
 use crate::pull::Ask;
 use crate::upstream::{ClientLogin, Identity};
 
@@ -218,6 +218,13 @@ fn check_host(parts: &Parts) -> Result<(), Refusal> {
 
 fn check_method(parts: &Parts) -> Result<(), Refusal> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
+        // What could not be pushed to any registry is called by its own name: the specification's
+        // tests of pulling ask for that.
+        if parts.method == Method::PUT
+            && let Err(error @ InvalidRequest::Digest(_)) = Request::parse(parts.uri.path())
+        {
+            return Err(respond::invalid_request(&error));
+        }
         return Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::Unsupported,

@@ -1,6 +1,7 @@
 //! The addresses that clients connect to.
 //!
-//! Bound before anything else runs, so that a busy port is the first thing an operator hears of.
+//! Bound before anything else runs, so that a busy port is the first thing an operator hears of; or
+//! bound by the service manager, which then keeps them open while weir restarts.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,8 +39,19 @@ pub enum Bound {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
-        name: SocketFile,
+        /// `None`: the name belongs to whoever handed the socket over.
+        name: Option<SocketFile>,
     },
+}
+
+/// A socket that somebody else bound and listens on, such as systemd.
+#[derive(Debug)]
+pub enum Handed {
+    /// TLS where `server.tls` is configured, else plain HTTP.
+    Tcp(std::net::TcpListener),
+    /// Plain HTTP, also beside TLS.
+    Plain(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
 }
 
 /// The name of a unix socket in the file system; dropping it removes the name.
@@ -71,6 +83,15 @@ impl Listener {
             Listen::Unix(path) => bind_unix(path),
         };
         bound.map_err(|source| BindError::of(address.clone(), source))
+    }
+
+    /// Takes over a socket that listens already.
+    pub fn adopt(handed: Handed) -> io::Result<Listener> {
+        match handed {
+            Handed::Tcp(listener) => adopt_tcp(listener, Listen::Tcp),
+            Handed::Plain(listener) => adopt_tcp(listener, Listen::Plain),
+            Handed::Unix(listener) => adopt_unix(listener),
+        }
     }
 
     /// Where it listens, with the real port where 0 was asked for.
@@ -113,17 +134,19 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(permit) = server.connections.clone().try_acquire_owned() else {
+            let Some((seat, left)) = server.seats.take() else {
                 server.metrics.connections_refused.inc();
                 continue;
             };
+            server.metrics.connections_let_go.inc_by(left as u64);
             let (server, stop, cut) = (server.clone(), stop.clone(), cut.clone());
             connections.spawn(async move {
+                let seat = Arc::new(seat);
                 tokio::select! {
-                    () = server.converse(stream, peer, stop) => {}
+                    () = server.converse(stream, peer, seat.clone(), stop) => {}
                     () = cut.cancelled() => {}
+                    () = seat.wanted() => {}
                 }
-                drop(permit);
             });
         }
     }
@@ -178,10 +201,50 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     Ok(Listener {
         socket: Bound::Unix {
             listener,
-            name: SocketFile(path.to_owned()),
+            name: Some(SocketFile(path.to_owned())),
         },
         address: Listen::Unix(path.to_owned()),
     })
+}
+
+fn adopt_tcp(
+    listener: std::net::TcpListener,
+    kind: fn(SocketAddr) -> Listen,
+) -> io::Result<Listener> {
+    refuse_deaf(&SockRef::from(&listener))?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let address = kind(listener.local_addr()?);
+    Ok(Listener {
+        socket: Bound::Tcp(listener),
+        address,
+    })
+}
+
+fn adopt_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Listener> {
+    refuse_deaf(&SockRef::from(&listener))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    // Without a name in the file system it has one that only the kernel knows.
+    let path = address.as_pathname().unwrap_or(Path::new("@")).to_owned();
+    Ok(Listener {
+        socket: Bound::Unix {
+            listener: UnixListener::from_std(listener)?,
+            name: None,
+        },
+        address: Listen::Unix(path),
+    })
+}
+
+/// A socket that nobody listens on, such as one connection of an inetd-like service.
+fn refuse_deaf(socket: &SockRef<'_>) -> io::Result<()> {
+    if socket.is_listener()? {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "it does not listen (systemd: Accept=no)",
+    ))
 }
 
 /// A socket that nobody listens on any more was left behind by a process that was killed.

@@ -25,6 +25,7 @@ pub struct Metrics {
     auth_failures: IntCounterVec,
     pub(super) connections: IntGauge,
     pub(super) connections_refused: IntCounter,
+    pub(super) connections_let_go: IntCounter,
     pub(super) handshakes_failed: IntCounter,
     pub(super) bodies_cut: IntCounter,
     pub(super) panics: IntCounter,
@@ -84,6 +85,11 @@ impl Metrics {
                 registry,
                 "weir_client_connections_refused_total",
                 "Connections closed at once because there were too many.",
+            ),
+            connections_let_go: metrics::counter(
+                registry,
+                "weir_client_connections_let_go_total",
+                "Quiet connections closed because others needed their place.",
             ),
             handshakes_failed: metrics::counter(
                 registry,

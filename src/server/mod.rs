@@ -25,6 +25,7 @@ mod record;
 mod refusal;
 mod request_id;
 mod respond;
+mod seats;
 mod send;
 mod tls;
 mod token;
@@ -34,7 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,10 +44,14 @@ use crate::config::Config;
 use crate::pull::Pull;
 use front::Front;
 use outlet::Outlets;
+use seats::Seats;
 
-pub use listener::{BindError, Bound, Listener, SocketFile};
+pub use listener::{BindError, Bound, Handed, Listener, SocketFile};
 pub use metrics::Metrics;
 pub use tls::InvalidTls;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use range::holds as range_holds;
 
 /// Serves clients. Used as `Arc<Server>`.
 pub struct Server {
@@ -59,9 +63,8 @@ pub struct Server {
     clock: Clock,
     metrics: Arc<Metrics>,
     outlets: Outlets,
-    limits: Limits,
-    /// One permit an open connection.
-    connections: Arc<Semaphore>,
+    limits: ArcSwap<Limits>,
+    seats: Arc<Seats>,
 }
 
 /// How much, and how long, one client may take.
@@ -83,6 +86,7 @@ pub enum Unservable {
 /// A changed configuration, read and found good, that waits to be taken up.
 pub struct Prepared {
     front: Front,
+    limits: Limits,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -94,7 +98,7 @@ impl Server {
         metrics: Metrics,
     ) -> Result<Arc<Server>, Unservable> {
         let keys = Keys::generate();
-        let Prepared { front, tls } = prepare(config, &keys, &metrics)?;
+        let Prepared { front, limits, tls } = prepare(config, &keys, &metrics)?;
         Ok(Arc::new(Server {
             front: ArcSwap::from_pointee(front),
             tls: ArcSwapOption::new(tls),
@@ -103,11 +107,8 @@ impl Server {
             clock,
             metrics: Arc::new(metrics),
             outlets: Outlets::new(),
-            limits: Limits {
-                header_timeout: config.server.header_timeout,
-                send_timeout: config.server.send_timeout,
-            },
-            connections: Arc::new(Semaphore::new(config.server.connections_max)),
+            limits: ArcSwap::from_pointee(limits),
+            seats: Seats::new(config.server.connections_max),
         }))
     }
 
@@ -116,10 +117,11 @@ impl Server {
         prepare(config, &self.keys, &self.metrics)
     }
 
-    /// Takes up changed routes, rules and certificates. Requests and connections under way go on by
-    /// what they began with; listeners and limits stay as they are.
+    /// Takes up changed routes, rules, timeouts and certificates. Requests and connections under way
+    /// go on by what they began with; listeners and their number of connections stay as they are.
     pub fn reload(&self, prepared: Prepared) {
         self.front.store(Arc::new(prepared.front));
+        self.limits.store(Arc::new(prepared.limits));
         // An address that speaks TLS goes on speaking it: that it no longer should needs a restart.
         if self.tls.load().is_some() && prepared.tls.is_some() {
             self.tls.store(prepared.tls);
@@ -148,5 +150,9 @@ impl Server {
 fn prepare(config: &Config, keys: &Keys, metrics: &Metrics) -> Result<Prepared, Unservable> {
     let tls = config.server.tls.as_ref().map(tls::read).transpose()?;
     let front = Front::new(config, keys.clone(), metrics)?;
-    Ok(Prepared { front, tls })
+    let limits = Limits {
+        header_timeout: config.server.header_timeout,
+        send_timeout: config.server.send_timeout,
+    };
+    Ok(Prepared { front, limits, tls })
 }

@@ -52,6 +52,25 @@ impl Wanted {
     }
 }
 
+/// What must hold of every header: the answer lies within the blob and is no longer than it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn holds(header: &str, length: u64) {
+    let ranges = match Wanted::read(header, length) {
+        Wanted::One(range) => vec![range],
+        Wanted::Several(ranges) => {
+            assert!((2..=RANGES_MAX).contains(&ranges.len()));
+            ranges
+        }
+        Wanted::Whole | Wanted::Unsatisfiable | Wanted::TooMany => Vec::new(),
+    };
+    let mut all = 0;
+    for range in &ranges {
+        assert!(range.start < range.end && range.end <= length);
+        all += u128::from(range.end - range.start);
+    }
+    assert!(all <= u128::from(length), "overlapping ranges are joined");
+}
+
 fn bytes_unit(header: &str) -> Option<&str> {
     let (unit, list) = header.split_once('=')?;
     unit.trim().eq_ignore_ascii_case("bytes").then_some(list)
@@ -191,14 +210,33 @@ mod tests {
                     None => format!("{first}-"),
                 })
                 .collect();
-            let ranges = match Wanted::read(&format!("bytes={}", specs.join(",")), length) {
+            holds(&format!("bytes={}", specs.join(",")), length);
+        }
+
+        /// Held against a slow reading: byte by byte.
+        #[test]
+        fn the_bytes_that_go_out_are_the_ones_asked_for(
+            specs in prop::collection::vec((0u64..60, 0u64..60), 1..8),
+            length in 1u64..50,
+        ) {
+            let specs: Vec<_> = specs
+                .into_iter()
+                .map(|(one, other)| one.min(other)..=one.max(other))
+                .collect();
+            let text: Vec<_> = specs
+                .iter()
+                .map(|spec| format!("{}-{}", spec.start(), spec.end()))
+                .collect();
+            let ranges = match Wanted::read(&format!("bytes={}", text.join(",")), length) {
                 One(range) => vec![range],
                 Several(ranges) => ranges,
                 Whole | Unsatisfiable | TooMany => Vec::new(),
             };
-            let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-            prop_assert!(total <= length);
-            prop_assert!(ranges.iter().all(|range| !range.is_empty() && range.end <= length));
+            for byte in 0..length {
+                let asked_for = specs.iter().any(|spec| spec.contains(&byte));
+                let goes_out = ranges.iter().any(|range| range.contains(&byte));
+                prop_assert_eq!(asked_for, goes_out, "byte {}", byte);
+            }
         }
 
         #[test]

@@ -12,10 +12,10 @@ use super::family::Family;
 use super::refusal::Refusal;
 use crate::access::{Denied, Unidentified};
 use crate::metrics::Kind;
-use crate::oci::{ErrorCode, InvalidRequest, Reference, RegistryName, Target};
+use crate::oci::{ErrorCode, InvalidRequest, Reference, Target};
 use crate::pull;
 use crate::route::Unrouted;
-use crate::upstream::{self, Away, ErrorKind, Tls, Wrong};
+use crate::upstream::{self, Away, ErrorKind};
 
 /// What an upstream's 429 without `Retry-After` is taken for.
 const RATE_LIMIT_RETRY: Duration = Duration::from_secs(60);
@@ -212,21 +212,16 @@ fn blob_failed(error: &upstream::Error, asked: &Asked<'_>, message: String) -> R
     Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, message)
 }
 
-/// What happened at which upstream. The log has the rest.
+/// What happened at which upstream, and what to do. The log has the rest.
 fn story(error: &upstream::Error, asked: &Asked<'_>) -> String {
     match &error.kind {
-        ErrorKind::NotFound => missing(asked),
+        ErrorKind::NotFound => missing(error, asked),
         ErrorKind::Refused {
             credential, status, ..
-        } => refused(&error.registry, credential, *status, asked.target),
-        // What a registry says about its quota is meant for whoever pulls.
-        ErrorKind::RateLimited { .. } => error.to_string(),
-        ErrorKind::Away(away) => format!("{} gives no answer: {}", place(error), trouble(away)),
-        ErrorKind::Wrong(wrong) => format!(
-            "{} sent what weir must not pass on: {}",
-            place(error),
-            fault(wrong)
-        ),
+        } => refused(error, credential, *status, asked.target),
+        ErrorKind::RateLimited { .. } | ErrorKind::Away(_) | ErrorKind::Wrong(_) => {
+            error.for_clients()
+        }
     }
 }
 
@@ -247,16 +242,13 @@ fn unknown(kind: Kind) -> ErrorCode {
     }
 }
 
-/// `docker.io has no library/alpine:3.99`
-fn missing(asked: &Asked<'_>) -> String {
-    let Target {
-        registry,
-        repository,
-    } = asked.target;
+/// `docker.io at https://registry-1.docker.io has no library/alpine:3.99`
+fn missing(error: &upstream::Error, asked: &Asked<'_>) -> String {
+    let (place, repository) = (error.place(), &asked.target.repository);
     match asked.reference {
-        Some(Reference::Tag(tag)) => format!("{registry} has no {repository}:{tag}"),
-        Some(Reference::Digest(digest)) => format!("{registry} has no {repository}@{digest}"),
-        None => format!("{registry} has no {repository}"),
+        Some(Reference::Tag(tag)) => format!("{place} has no {repository}:{tag}"),
+        Some(Reference::Digest(digest)) => format!("{place} has no {repository}@{digest}"),
+        None => format!("{place} has no {repository}"),
     }
 }
 
@@ -270,26 +262,18 @@ fn hint(asked: &Asked<'_>) -> &'static str {
     }
 }
 
-fn refused(registry: &RegistryName, credential: &str, status: u16, target: &Target) -> String {
-    let repository = &target.repository;
+fn refused(error: &upstream::Error, credential: &str, status: u16, target: &Target) -> String {
+    let (place, repository) = (error.place(), &target.repository);
     if credential == upstream::ANONYMOUS {
         format!(
-            "{registry} refuses {repository} to anonymous clients (status {status}): it does not exist \
+            "{place} refuses {repository} to anonymous clients (status {status}): it does not exist \
              or is private; configure a credential for it in weir"
         )
     } else {
         format!(
-            "{registry} refuses {repository} to weir's credential {credential} (status {status}): \
+            "{place} refuses {repository} to weir's credential {credential} (status {status}); \
              renew it, or give it the right to pull this repository"
         )
-    }
-}
-
-/// `docker.io at https://registry-1.docker.io`
-fn place(error: &upstream::Error) -> String {
-    match &error.endpoint {
-        Some(endpoint) => format!("{} at {endpoint}", error.registry),
-        None => error.registry.to_string(),
     }
 }
 
@@ -307,41 +291,6 @@ fn away_status(away: &Away) -> StatusCode {
         | Away::BreakerOpen { .. }
         | Away::Credential { .. }
         | Away::TokenService { .. } => StatusCode::BAD_GATEWAY,
-    }
-}
-
-/// The kind of trouble, without addresses or other people's words.
-fn trouble(away: &Away) -> &'static str {
-    match away {
-        Away::Dns { .. } => "its name does not resolve",
-        Away::Refused => "the connection is refused",
-        Away::Unreachable { .. } => "it cannot be reached",
-        Away::Reset { .. } => "the connection breaks",
-        Away::Timeout { .. } => "it takes too long",
-        Away::Tls(Tls::Expired) => "its TLS certificate has expired",
-        Away::Tls(Tls::NotYetValid) => "its TLS certificate is not valid yet",
-        Away::Tls(Tls::WrongName { .. }) => "its TLS certificate is for another name",
-        Away::Tls(Tls::UnknownCa) => "its TLS certificate is from an unknown authority",
-        Away::Tls(Tls::Other { .. }) => "no TLS connection comes about",
-        Away::Proxy { .. } => "the proxy in between does not let weir through",
-        Away::Protocol { .. } => "what it says is no HTTP of a registry",
-        Away::Status { .. } => "it reports an error of its own",
-        Away::BreakerOpen { .. } => "it failed repeatedly, and its breaker is open for a moment",
-        Away::Credential { .. } => "weir's credential for it cannot be had",
-        Away::TokenService { .. } => "it names a token service that weir must not trust",
-    }
-}
-
-fn fault(wrong: &Wrong) -> &'static str {
-    match wrong {
-        Wrong::Digest { .. } => "content that does not match its digest",
-        Wrong::TooLong { .. } => "more bytes than there may be",
-        Wrong::TooShort { .. } => "fewer bytes than it said",
-        Wrong::Length { .. } => "two different lengths of one content",
-        Wrong::NotManifest { .. } => "something that is no manifest",
-        Wrong::Encoded { .. } => "content in a coding that nobody asked for",
-        Wrong::Range { .. } => "another part than the one asked for",
-        Wrong::MediaType => "a manifest without a media type",
     }
 }
 

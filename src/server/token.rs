@@ -65,7 +65,7 @@ impl Walk<'_> {
             Refusal::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message).then_close()
         };
         let reading = Limited::new(body, FORM_BYTES_MAX).collect();
-        let limit = self.server.limits.header_timeout;
+        let limit = self.server.limits.load().header_timeout;
         let read = tokio::time::timeout(limit, reading).await;
         let bytes = read.map_err(|_| wrong())?.map_err(|_| wrong())?.to_bytes();
         String::from_utf8(bytes.into()).map_err(|_| wrong())

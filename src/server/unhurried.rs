@@ -6,11 +6,14 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::seats::Chair;
 
 /// What a client is sent before others get their turn. A client on the same machine takes bytes as
 /// fast as they come and would keep the worker for as long as its blob is.
@@ -24,16 +27,25 @@ pub(super) struct Unhurried<S> {
     waiting: bool,
     /// Sent since somebody else had a turn.
     turn_bytes: usize,
+    chair: Arc<Chair>,
 }
 
 impl<S> Unhurried<S> {
-    pub(super) fn new(stream: S, send_timeout: Duration) -> Self {
+    pub(super) fn new(stream: S, send_timeout: Duration, chair: Arc<Chair>) -> Self {
         Unhurried {
             stream,
             send_timeout,
             patience: None,
             waiting: false,
             turn_bytes: 0,
+            chair,
+        }
+    }
+
+    fn set_waiting(&mut self, waiting: bool) {
+        if self.waiting != waiting {
+            self.waiting = waiting;
+            self.chair.set_unsent(waiting);
         }
     }
 
@@ -64,16 +76,17 @@ impl<S> Unhurried<S> {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.waiting = false;
+            self.set_waiting(false);
             return written;
         }
         self.turn_bytes = 0;
+        let begins = !self.waiting;
+        self.set_waiting(true);
         let patience = self
             .patience
             .get_or_insert_with(|| Box::pin(sleep(self.send_timeout)));
-        if !self.waiting {
+        if begins {
             patience.as_mut().reset(Instant::now() + self.send_timeout);
-            self.waiting = true;
         }
         match patience.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -140,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_takes_everything_at_once_leaves_others_their_turn() {
-        let mut near = Unhurried::new(tokio::io::sink(), Duration::from_secs(30));
+        let mut near = Unhurried::new(tokio::io::sink(), Duration::from_secs(30), Arc::default());
         let turns = std::cell::Cell::new(0);
         let sending = async {
             for _ in 0..4 {
@@ -164,7 +177,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_let_go_and_a_slow_one_is_not() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut near = Unhurried::new(near, Duration::from_secs(30));
+        let mut near = Unhurried::new(near, Duration::from_secs(30), Arc::default());
         let reading = async {
             let mut taken = [0; 4];
             for _ in 0..3 {

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -49,8 +50,38 @@ pub struct Upkeep {
     store: Arc<Store>,
     clock: Clock,
     metrics: Metrics,
+    dials: Dials,
+}
+
+/// What can be set while the upkeep runs.
+#[derive(Debug, Clone)]
+pub struct Dials(watch::Sender<Settings>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Settings {
     max_age: Option<Duration>,
+    /// Bytes a second; 0: nothing is checked by itself.
     scrub_rate: u64,
+}
+
+impl From<&config::Cache> for Settings {
+    fn from(config: &config::Cache) -> Self {
+        Settings {
+            max_age: config.max_age,
+            scrub_rate: config.scrub_rate,
+        }
+    }
+}
+
+impl Dials {
+    pub fn turn(&self, config: &config::Cache) {
+        let settings = Settings::from(config);
+        self.0.send_if_modified(|current| {
+            let differs = *current != settings;
+            *current = settings;
+            differs
+        });
+    }
 }
 
 impl Upkeep {
@@ -59,9 +90,13 @@ impl Upkeep {
             store,
             clock,
             metrics,
-            max_age: config.max_age,
-            scrub_rate: config.scrub_rate,
+            dials: Dials(watch::Sender::new(config.into())),
         }
+    }
+
+    /// For whoever takes up changed settings.
+    pub fn dials(&self) -> Dials {
+        self.dials.clone()
     }
 
     /// Runs until it is cancelled; then nothing of it is under way any more.
@@ -108,11 +143,17 @@ impl Upkeep {
     }
 
     async fn expire(&self, cancel: &CancellationToken) {
-        let Some(max_age) = self.max_age else {
-            return;
-        };
-        let every = (max_age / 10).clamp(EXPIRE_EVERY_MIN, EXPIRE_EVERY_MAX);
-        while pause(every, cancel).await {
+        let mut settings = self.dials.0.subscribe();
+        while !cancel.is_cancelled() {
+            let max_age = settings.borrow_and_update().max_age;
+            let every = max_age.map(|age| (age / 10).clamp(EXPIRE_EVERY_MIN, EXPIRE_EVERY_MAX));
+            tokio::select! {
+                () = pause_if_any(every) => {}
+                // The sender is `self`'s own and outlives this.
+                _ = settings.changed() => continue,
+                () = cancel.cancelled() => return,
+            }
+            let Some(max_age) = max_age else { continue };
             let go_on = cancel.clone();
             let expire = move |store: &Store| store.expire(max_age, &|| !go_on.is_cancelled());
             self.blocking(Task::Expire, expire).await;
@@ -212,6 +253,14 @@ impl Upkeep {
             self.metrics.failed(task);
             tracing::warn!(task = task.as_str(), %error, "upkeep failed; it is tried again later");
         }
+    }
+}
+
+/// Never ends where there is nothing to wait for.
+async fn pause_if_any(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => sleep(duration).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +12,7 @@ use crate::oci::Digest;
 use crate::store::{Chore, Progress};
 
 use super::metrics::Task;
-use super::{Upkeep, pause};
+use super::{Settings, Upkeep, pause};
 
 /// Everything is checked at most this often, whatever the rate would allow.
 const ROUND_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -24,27 +25,36 @@ impl Upkeep {
     pub(super) async fn scrub(&self, cancel: &CancellationToken) {
         let pages = u32::try_from(self.store.stats().objects).unwrap_or(u32::MAX) / START_STEP;
         let mut start = fastrand::u32(..=pages) * START_STEP;
-        let mut due = self.scrub_rate > 0;
+        let mut settings = self.dials.0.subscribe();
+        let mut rate = settings.borrow_and_update().scrub_rate;
+        let mut asked = false;
         while !cancel.is_cancelled() {
-            if due {
-                let rate = match self.scrub_rate {
-                    0 => ASKED_RATE,
-                    rate => rate,
-                };
-                self.scrub_round(start, rate, cancel).await;
+            if asked || rate > 0 {
+                let pace = Pace::new(settings.clone(), asked);
+                self.scrub_round(start, pace, cancel).await;
                 start = 0;
             }
-            due = tokio::select! {
-                () = self.store.asked_for(Chore::Scrub) => true,
-                () = sleep(ROUND_EVERY) => self.scrub_rate > 0,
-                () = cancel.cancelled() => return,
+            asked = loop {
+                let before = settings.borrow_and_update().scrub_rate;
+                tokio::select! {
+                    () = self.store.asked_for(Chore::Scrub) => break true,
+                    () = sleep(ROUND_EVERY) => break false,
+                    // The sender is `self`'s own and outlives this.
+                    _ = settings.changed() => {
+                        // Switched on: not only tomorrow.
+                        if before == 0 && settings.borrow().scrub_rate > 0 {
+                            break false;
+                        }
+                    }
+                    () = cancel.cancelled() => return,
+                }
             };
+            rate = settings.borrow().scrub_rate;
         }
     }
 
     /// Checks everything from one place in the list round to the same.
-    async fn scrub_round(&self, start: u32, rate: u64, cancel: &CancellationToken) {
-        let mut pace = Pace::new(rate);
+    async fn scrub_round(&self, start: u32, mut pace: Pace, cancel: &CancellationToken) {
         for range in [start..u32::MAX, 0..start] {
             let mut next = Some(range.start);
             while let Some(from) = next
@@ -66,7 +76,7 @@ impl Upkeep {
         );
     }
 
-    /// `false` when it is time to stop.
+    /// `false` when it is time to stop, or checks were switched off.
     async fn scrub_one(
         &self,
         digest: &Digest,
@@ -93,10 +103,15 @@ impl Upkeep {
             };
             check = going_on;
             match progress {
-                Progress::Read(bytes) => tokio::select! {
-                    () = pace.keep(bytes) => {}
-                    () = cancel.cancelled() => return false,
-                },
+                Progress::Read(bytes) => {
+                    let goes_on = tokio::select! {
+                        goes_on = pace.keep(bytes) => goes_on,
+                        () = cancel.cancelled() => false,
+                    };
+                    if !goes_on {
+                        return false;
+                    }
+                }
                 Progress::Good => return !cancel.is_cancelled(),
                 Progress::Bad => {
                     pace.bad += 1;
@@ -110,26 +125,42 @@ impl Upkeep {
 /// Keeps a round at its rate, without making up for time that was lost.
 struct Pace {
     due: Instant,
-    rate: u64,
+    settings: watch::Receiver<Settings>,
+    /// Somebody wants this round, whether or not there is one by itself.
+    asked: bool,
     bytes: u64,
     bad: u64,
 }
 
 impl Pace {
-    fn new(rate: u64) -> Self {
+    fn new(settings: watch::Receiver<Settings>, asked: bool) -> Self {
         Pace {
             due: Instant::now(),
-            rate,
+            settings,
+            asked,
             bytes: 0,
             bad: 0,
         }
     }
 
-    /// Notes what was read; waits until more may be.
-    async fn keep(&mut self, bytes: u64) {
+    /// Notes what was read; waits until more may be. `false`: no more is wanted.
+    async fn keep(&mut self, bytes: u64) -> bool {
         self.bytes += bytes;
-        let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
-        self.due = self.due.max(Instant::now()) + cost;
-        sleep_until(self.due).await;
+        let from = self.due.max(Instant::now());
+        loop {
+            let rate = match (self.settings.borrow_and_update().scrub_rate, self.asked) {
+                (0, false) => return false,
+                (0, true) => ASKED_RATE,
+                (rate, _) => rate,
+            };
+            self.due = from + Duration::from_secs_f64(bytes as f64 / rate as f64);
+            tokio::select! {
+                () = sleep_until(self.due) => return true,
+                // At another rate there may be less to wait for.
+                changed = self.settings.changed() => if changed.is_err() {
+                    return false;
+                },
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ const PIECE: usize = 100 << 10;
 /// A store with its upkeep at work.
 struct House {
     store: Arc<Store>,
+    dials: Dials,
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
@@ -27,11 +28,13 @@ impl House {
         let metrics = crate::store::Metrics::new(&registry);
         let store = Arc::new(Store::open(config, clock, metrics).unwrap());
         let upkeep = Upkeep::new(config, Arc::clone(&store), clock, Metrics::new(&registry));
+        let dials = upkeep.dials();
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let until = cancel.clone();
         tasks.spawn(async move { upkeep.run(until).await });
         House {
             store,
+            dials,
             tasks,
             cancel,
         }
@@ -203,5 +206,40 @@ async fn stale_partial_files_go() {
 async fn a_cancelled_upkeep_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let house = House::open(&config(dir.path()));
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_age_and_rate_count_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let quiet = config::Cache {
+        scrub_rate: 0,
+        ..config(dir.path())
+    };
+    let house = House::open(&quiet);
+    let (bad, old) = (house.put(0).await, house.put(1).await);
+    let file = File::options()
+        .write(true)
+        .open(path(dir.path(), &bad))
+        .unwrap();
+    file.write_all_at(b"x", 5000).unwrap();
+    sleep(Duration::from_secs(2 * 24 * 3600)).await;
+    assert!(house.store.contains(&bad) && house.store.contains(&old));
+    // So slowly that the first piece is waited for until the rate is raised.
+    let turn = |scrub_rate, max_age| {
+        house.dials.turn(&config::Cache {
+            scrub_rate,
+            max_age,
+            ..quiet.clone()
+        });
+    };
+    turn(1, None);
+    sleep(Duration::from_secs(60)).await;
+    turn(10 << 20, None);
+    sleep(Duration::from_secs(60)).await;
+    assert!(!house.store.contains(&bad), "checked within a minute");
+    turn(0, Some(Duration::from_secs(3600)));
+    sleep(Duration::from_secs(3600)).await;
+    assert!(!house.store.contains(&old), "older than an hour");
     house.close().await;
 }

@@ -70,6 +70,44 @@ fn known(challenge: &http_auth::ChallengeRef<'_>) -> Option<Challenge> {
     })
 }
 
+/// What must hold of every header: a realm that is taken can be asked, and what is taken from a
+/// challenge says the same when it is written anew. Each line of `bytes` is a header of its own.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn holds(bytes: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(WWW_AUTHENTICATE, value);
+        }
+    }
+    let Some(Challenge::Bearer {
+        realm,
+        service,
+        scope,
+    }) = Challenge::of(&headers)
+    else {
+        return;
+    };
+    assert!(realm.host().is_some() && realm.scheme().is_some());
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut written = format!("Bearer realm=\"{}\"", quoted(&realm.to_string()));
+    for (name, value) in [("service", &service), ("scope", &scope)] {
+        if let Some(value) = value {
+            written += &format!(",{name}=\"{}\"", quoted(value));
+        }
+    }
+    let value = HeaderValue::from_str(&written).expect("what came in a header goes into one");
+    if written.len() <= HEADER_BYTES_MAX {
+        let expected = Challenge::Bearer {
+            realm,
+            service,
+            scope,
+        };
+        let again = Challenge::of(&HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]));
+        assert_eq!(again, Some(expected));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -155,6 +193,26 @@ mod tests {
         fn no_header_makes_the_parser_panic(text in "[ -~]{0,200}") {
             let _ = of(&[&text]);
             let _ = of(&[&format!("Bearer {text}")]);
+        }
+
+        #[test]
+        fn what_a_registry_says_is_what_is_read(
+            host in "[a-z]{1,10}(\\.[a-z]{2,5}){1,3}",
+            service in prop::option::of("[ -~&&[^\"\\\\]]{1,30}"),
+            scope in prop::option::of("repository:[a-z0-9/._-]{1,30}:pull(,push)?"),
+            other in "(Basic realm=\"x, y\"|Negotiate)?",
+        ) {
+            let realm = format!("https://{host}/token");
+            let mut text = format!("Bearer realm=\"{realm}\"");
+            if let Some(service) = &service {
+                text += &format!(",service=\"{service}\"");
+            }
+            if let Some(scope) = &scope {
+                text += &format!(",scope=\"{scope}\"");
+            }
+            let expected = bearer(&realm, service.as_deref(), scope.as_deref());
+            prop_assert_eq!(of(&[&other, &text]), expected.clone());
+            prop_assert_eq!(of(&[&text, &other]), expected);
         }
     }
 }

@@ -9,6 +9,7 @@ use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::error::{Away, ErrorKind, Phase, Wrong};
 use super::remote::length;
@@ -26,14 +27,48 @@ pub(super) const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json
 /// Its digest leaves its signatures out, so that it does not fit its bytes.
 const SIGNED_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
+/// How long a manifest may pause when its time is over. With the patience of the question it stays
+/// within the 5 s of SPEC 4.3 that an upstream may be silent.
+const MANIFEST_PAUSE: Duration = Duration::from_millis(400);
+/// How often a list may use up its idle time.
+const LIST_PAUSES: u32 = 4;
+
+/// How long a body may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyTime {
+    /// Until then it may pause as it likes.
+    by: Instant,
+    /// After that it has to keep coming, with pauses no longer than this.
+    pause: Duration,
+    in_all: Duration,
+}
+
+impl BodyTime {
+    pub(super) fn of_manifest(by: Instant, idle_timeout: Duration) -> Self {
+        BodyTime {
+            by,
+            pause: MANIFEST_PAUSE,
+            in_all: idle_timeout,
+        }
+    }
+
+    pub(super) fn of_list(idle_timeout: Duration) -> Self {
+        BodyTime {
+            by: Instant::now(),
+            pause: idle_timeout,
+            in_all: idle_timeout * LIST_PAUSES,
+        }
+    }
+}
+
 /// Reads a manifest and holds it against the digest that was asked for, or that the registry states.
 pub(super) async fn manifest(
     response: Response<Incoming>,
     reference: &Reference,
-    idle: Duration,
+    time: BodyTime,
 ) -> Result<Manifest, ErrorKind> {
     let headers = response.headers().clone();
-    let bytes = whole(response, MANIFEST_BYTES_MAX, idle).await?;
+    let bytes = whole(response, MANIFEST_BYTES_MAX, time).await?;
     let media_type = manifest_type(&headers, &bytes)?;
     let expected = match reference {
         Reference::Digest(digest) => Some(*digest),
@@ -59,7 +94,7 @@ pub(super) async fn manifest(
 pub(super) async fn whole(
     response: Response<Incoming>,
     bytes_max: usize,
-    idle: Duration,
+    time: BodyTime,
 ) -> Result<Bytes, ErrorKind> {
     check_encoding(response.headers())?;
     let too_long = || {
@@ -72,13 +107,15 @@ pub(super) async fn whole(
     }
     let mut body = response.into_body();
     let mut read = BytesMut::new();
+    let started = Instant::now();
     loop {
-        let frame = tokio::time::timeout(idle, body.frame())
+        let by = time.by.max(Instant::now() + time.pause);
+        let frame = tokio::time::timeout_at(by.min(started + time.in_all), body.frame())
             .await
             .map_err(|_elapsed| {
                 ErrorKind::Away(Away::Timeout {
                     during: Phase::Body,
-                    after: idle,
+                    after: started.elapsed(),
                 })
             })?;
         let Some(frame) = frame else {

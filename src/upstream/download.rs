@@ -363,6 +363,15 @@ fn parse_range(text: &str) -> Option<(Option<u64>, Option<u64>)> {
     Some((first, whole))
 }
 
+/// What must hold of every header: what is read from it can be written again.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn range_holds(text: &str) {
+    if let Some((Some(first), Some(whole))) = parse_range(text) {
+        let again = format!("bytes {first}-{first}/{whole}");
+        assert_eq!(parse_range(&again), Some((Some(first), Some(whole))));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::credentials::{Credential, Place};
 use super::endpoint::Endpoint;
-use super::error::ErrorKind;
+use super::error::{Away, ErrorKind, Phase};
 use super::fault::Fault;
 use super::query::Query;
 use super::quota::Leave;
@@ -38,8 +38,9 @@ pub(super) struct Question<'a> {
     pub(super) lane: Lane,
     /// It is about a manifest: the answer tells the quota, and a GET counts as a pull.
     pub(super) is_manifest: bool,
-    /// Until when it is to be answered.
+    /// Until when it is to be answered, and until when by one who answers step by step.
     pub(super) by: Instant,
+    pub(super) latest: Instant,
 }
 
 /// A head that means success; the body is still to come.
@@ -52,8 +53,24 @@ pub(super) struct Answer {
 }
 
 impl Registry {
-    /// Asks one endpoint. What comes back is a success, or 416 where a range was asked for.
+    /// Asks one endpoint. What comes back is a success, or 416 where a range was asked for. However
+    /// many steps that takes, it ends when the question's patience does.
     pub(super) async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        question: &Question<'_>,
+    ) -> Result<Answer, Fault> {
+        let started = Instant::now();
+        let asking = self.ask_and_look_up(endpoint, question);
+        let answer = tokio::time::timeout_at(question.latest, asking).await;
+        answer.unwrap_or_else(|_elapsed| {
+            let during = Phase::Headers;
+            let after = started.elapsed();
+            Err(Fault::away(&endpoint.uri, Away::Timeout { during, after }))
+        })
+    }
+
+    async fn ask_and_look_up(
         &self,
         endpoint: &Endpoint,
         question: &Question<'_>,

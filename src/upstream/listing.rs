@@ -9,7 +9,7 @@ use http::header::{HeaderMap, LINK};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::content;
+use super::content::{self, BodyTime};
 use super::error::{Error, ErrorKind};
 use super::exchange::Question;
 use super::fault::Fault;
@@ -94,8 +94,8 @@ impl Remote {
             let listed = async {
                 let answer = self.registry.ask(&turn.endpoint, &question).await?;
                 let headers = answer.response.headers().clone();
-                let idle = self.registry.limits.idle_timeout;
-                let body = content::whole(answer.response, LIST_BYTES_MAX, idle)
+                let time = BodyTime::of_list(self.registry.limits.idle_timeout);
+                let body = content::whole(answer.response, LIST_BYTES_MAX, time)
                     .await
                     .map_err(|kind| Fault::at(&answer.from, kind))?;
                 Ok(Listing {

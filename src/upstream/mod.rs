@@ -30,6 +30,7 @@ mod said;
 mod tests;
 mod token_service;
 mod tokens;
+mod told;
 mod trace;
 mod transport;
 mod trip;
@@ -57,6 +58,11 @@ use self::transport::{Proxies, Roots};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::oci::{Digest, Manifest, MediaType, RegistryName, Target};
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::challenge::holds as challenge_holds;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::download::range_holds as content_range_holds;
 
 pub use self::credentials::{CredentialOutcome, CredentialStep, CredentialTrace};
 pub use self::download::Download;
@@ -168,6 +174,7 @@ impl Upstream {
             target: target.clone(),
             identity: Arc::new(identity),
             trace: None,
+            until: None,
         })
     }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use http::header::USER_AGENT;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use secrecy::SecretString;
 
 use super::challenge::Challenge;
 use super::credentials::Secret;
 use super::error::Away;
 use super::fault::Fault;
-use super::token_service::{TokenAsk, basic};
+use super::token_service::{TokenAsk, basic, encoded_login};
 use super::tokens::Token;
 use super::transport::Body;
 use super::trip::Trip;
@@ -39,6 +40,14 @@ impl Proof {
             Proof::None => "none",
             Proof::Basic(_) => "basic",
             Proof::Bearer { .. } => "bearer",
+        }
+    }
+
+    /// User and password as they stand in the header.
+    pub(super) fn encoded_login(&self) -> Option<SecretString> {
+        match self {
+            Proof::Basic(header) => encoded_login(header),
+            Proof::None | Proof::Bearer { .. } => None,
         }
     }
 }

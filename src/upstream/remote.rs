@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, RANGE};
 use http::{HeaderValue, Method};
+use tokio::time::Instant;
 
-use super::content::{self, MANIFEST_TYPES};
+use super::content::{self, BodyTime, MANIFEST_TYPES};
 use super::endpoint::Endpoint;
 use super::error::{Away, Error, ErrorKind};
 use super::exchange::{Answer, Question, account};
@@ -28,6 +29,8 @@ pub struct Remote {
     pub(super) identity: Arc<Identity>,
     /// Who asks, where somebody follows that.
     pub(super) trace: Option<TraceParent>,
+    /// When all questions together are to be answered, where they are parts of one.
+    pub(super) until: Option<Instant>,
 }
 
 impl Remote {
@@ -36,13 +39,21 @@ impl Remote {
         Remote { trace, ..self }
     }
 
+    /// The same, whose questions about manifests are parts of one and share the time that one has.
+    pub fn for_one_question(self) -> Remote {
+        Remote {
+            until: Some(Patience::manifest().end()),
+            ..self
+        }
+    }
+
     pub fn target(&self) -> &Target {
         &self.target
     }
 
     /// Asks what a tag or digest names now. Never counts as a pull.
     pub async fn head(&self, reference: &Reference) -> Result<Head, Error> {
-        let mut walk = self.walk(None, Patience::head());
+        let mut walk = self.walk(None, Patience::head().until(self.until));
         loop {
             let turn = walk.next().await?;
             let question = self.about_manifest(Method::HEAD, reference, &turn);
@@ -73,7 +84,7 @@ impl Remote {
             Reference::Digest(digest) => Some(digest),
             Reference::Tag(_) => None,
         };
-        let mut walk = self.walk(digest, Patience::manifest());
+        let mut walk = self.walk(digest, Patience::manifest().until(self.until));
         loop {
             let turn = walk.next().await?;
             let question = self.about_manifest(Method::GET, reference, &turn);
@@ -107,8 +118,8 @@ impl Remote {
     ) -> Result<Fetched, Fault> {
         let answer = self.registry.ask(endpoint, question).await?;
         let (from, source) = (answer.from, answer.source);
-        let idle = self.registry.limits.idle_timeout;
-        let manifest = content::manifest(answer.response, reference, idle)
+        let time = BodyTime::of_manifest(question.by, self.registry.limits.idle_timeout);
+        let manifest = content::manifest(answer.response, reference, time)
             .await
             .map_err(|kind| Fault::at(&from, kind))?;
         self.registry
@@ -143,7 +154,8 @@ impl Remote {
         }
     }
 
-    async fn blob_found(&self, digest: &Digest) -> Result<(), Error> {
+    /// The same, with the upstream's word where it has not.
+    pub async fn blob_found(&self, digest: &Digest) -> Result<(), Error> {
         let mut walk = self.walk(Some(digest), Patience::manifest());
         loop {
             let turn = walk.next().await?;
@@ -216,6 +228,7 @@ impl Remote {
             lane: Lane::Control,
             is_manifest: false,
             by: turn.by,
+            latest: turn.latest,
         }
     }
 

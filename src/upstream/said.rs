@@ -1,7 +1,7 @@
 //! What an upstream said, made fit for a log line and an error message.
 //!
-//! One line of at most 200 printable characters, without any secret that was sent along: some
-//! servers quote the request.
+//! One line of at most 200 printable characters, without any secret that was sent along and without
+//! the query of any URL, where signatures stand: some servers quote the request.
 
 use std::time::Duration;
 
@@ -45,8 +45,27 @@ pub(super) fn line(body: &[u8], secrets: &[&SecretString]) -> String {
             line = line.replace(secret, "[secret]");
         }
     }
+    let line = without_queries(&line);
     let printable = |c: char| if c.is_control() { ' ' } else { c };
     line.chars().map(printable).take(CHARACTERS_MAX).collect()
+}
+
+/// What follows the `?` of a URL, or of a path that is quoted from one, up to the next space or
+/// quotation mark is left out.
+fn without_queries(line: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || c.is_control() || "\"'<>".contains(c);
+    let mut kept = String::with_capacity(line.len());
+    for word in line.split_inclusive(is_end) {
+        match word.split_once('?') {
+            Some((path, query)) if path.contains('/') && query.contains('=') => {
+                kept += path;
+                kept += "?[left out]";
+                kept.extend(query.chars().last().filter(|&last| is_end(last)));
+            }
+            Some(_) | None => kept += word,
+        }
+    }
+    kept
 }
 
 /// The shapes in which registries and token services say what is wrong.
@@ -120,6 +139,14 @@ mod tests {
         assert_eq!(told, "bad password [secret] [31m for bot");
         let long = "x".repeat(190) + "hunter2hunter2";
         assert!(!line(long.as_bytes(), &[&secret]).contains("hunter"));
+        let signed = line(
+            br#"expired: "https://cdn.test/x?X-Signature=abc&Y=d" (/x?sig=abc) is a/b? no"#,
+            &[],
+        );
+        assert_eq!(
+            signed,
+            r#"expired: "https://cdn.test/x?[left out]" (/x?[left out] is a/b? no"#
+        );
         assert_eq!(line("ä".repeat(500).as_bytes(), &[]).chars().count(), 200);
     }
 }

@@ -266,7 +266,15 @@ impl TokenService {
         let status = answer.status();
         let retry_after = retry_after_of(answer.headers(), self.clock.now());
         let body = said::body(answer.into_body()).await;
-        let secrets: Vec<_> = ask.credential.iter().map(|c| c.secret.value()).collect();
+        let mut secrets: Vec<&SecretString> = Vec::new();
+        secrets.extend(ask.credential.iter().map(|c| c.secret.value()));
+        let encoded = ask.credential.as_ref().and_then(|c| match &c.secret {
+            Secret::Password { username, password } => encoded_login(&basic(username, password)),
+            Secret::IdentityToken { username, token } => {
+                encoded_login(&basic(username.as_deref()?, token))
+            }
+        });
+        secrets.extend(&encoded);
         let said = said::line(&body, &secrets);
         let kind = match status.as_u16() {
             400 | 401 | 403 => {
@@ -307,4 +315,10 @@ pub(super) fn basic(username: &str, secret: &SecretString) -> HeaderValue {
         HeaderValue::from_str(&format!("Basic {encoded}")).expect("base64 is fit for a header");
     header.set_sensitive(true);
     header
+}
+
+/// The part of such a value that tells user and password.
+pub(super) fn encoded_login(header: &HeaderValue) -> Option<SecretString> {
+    let encoded = header.to_str().ok()?.strip_prefix("Basic ")?;
+    Some(encoded.into())
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::error::{Away, Phase};
 use super::fault::Fault;
 use super::token_service::{TokenAsk, TokenService};
 
@@ -126,7 +127,12 @@ impl Tokens {
             });
         }
         let seen = slot.rounds.load(Ordering::Acquire);
-        let mut asking = slot.asking.lock().await;
+        let started = Instant::now();
+        let asking = tokio::time::timeout_at(by, slot.asking.lock()).await;
+        let mut asking = asking.map_err(|_elapsed| {
+            let (during, after) = (Phase::Headers, started.elapsed());
+            Fault::away(&ask.realm, Away::Timeout { during, after })
+        })?;
         if let Some(token) = slot.usable() {
             return Ok(Held {
                 token,

@@ -83,12 +83,13 @@ impl<'a> Trip<'a> {
     }
 
     /// Until when the next step is to be done. A host that has answered gets the time that the next
-    /// step takes: it is slow, not away.
+    /// step takes, as far as there is any: it is slow, not away.
     pub(super) fn by(&self) -> Instant {
         let for_one_more = Instant::now() + self.registry.limits.connect_timeout;
+        let (by, latest) = (self.question.by, self.question.latest);
         match self.has_answered {
-            true => self.question.by.max(for_one_more),
-            false => self.question.by,
+            true => by.max(for_one_more).min(latest),
+            false => by,
         }
     }
 
@@ -255,6 +256,8 @@ impl<'a> Trip<'a> {
                 .iter()
                 .map(|credential| credential.secret.value()),
         );
+        let encoded = proof.encoded_login();
+        secrets.extend(&encoded);
         if let Proof::Bearer { token, .. } = proof {
             secrets.push(&token.secret);
         }

@@ -15,7 +15,8 @@ use super::error::{Away, Error, ErrorKind};
 use super::fault::Fault;
 use super::registry::Registry;
 
-/// SPEC 4.3: a manifest that is not to be had is answered within 5 s in all.
+/// SPEC 4.3: a manifest that is not to be had is answered within 5 s in all, however many hosts take
+/// part.
 const MANIFEST_WITHIN: Duration = Duration::from_millis(4500);
 const MANIFEST_ROUNDS_MAX: u32 = 3;
 /// SPEC 4.3: for a blob it is tried on inside for up to 15 s.
@@ -57,6 +58,16 @@ impl Patience {
         }
     }
 
+    pub(super) fn end(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Ends at this time, where that is sooner.
+    pub(super) fn until(self, end: Option<Instant>) -> Self {
+        let deadline = end.map_or(self.deadline, |end| end.min(self.deadline));
+        Patience { deadline, ..self }
+    }
+
     /// For what half of the clients have no way back from.
     pub(super) fn blob() -> Self {
         Patience {
@@ -87,6 +98,8 @@ pub(super) struct Turn {
     pub(super) endpoint: Arc<Endpoint>,
     /// Until when it is to answer.
     pub(super) by: Instant,
+    /// Until when one that is slow, but answers step by step, is waited for: the end of all patience.
+    pub(super) latest: Instant,
     judged: bool,
 }
 
@@ -150,6 +163,7 @@ impl Walk {
                     return Ok(Turn {
                         endpoint,
                         by: self.share(),
+                        latest: self.patience.deadline,
                         judged: false,
                     });
                 }

@@ -76,10 +76,14 @@ fn write_limited(
     match limit {
         Limit::Quota => write!(
             f,
-            "the pull quota is used up{}; wait, or configure an account with a higher one",
+            "the pull quota is used up (status 429{}); wait, or configure an account with a higher one",
             Said(said)
         )?,
-        Limit::Abuse => write!(f, "too many requests in a short time{}; wait", Said(said))?,
+        Limit::Abuse => write!(
+            f,
+            "too many requests in a short time (status 429{}); wait",
+            Said(said)
+        )?,
     }
     match retry_after {
         Some(after) => write!(f, " (try again in {} s)", after.as_secs().max(1)),

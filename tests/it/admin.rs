@@ -1,6 +1,8 @@
 //! The desk of the caretaker: what it tells, what it does, and for whom.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 
 use crate::support::{Answer, Fault, House, On, Upstream, Weir, eventually_async};
 
@@ -255,4 +257,32 @@ async fn the_status_page_shows_what_is_and_runs_nothing() {
     assert!(!text.contains("<script"), "{text}");
     let policy = page.header("content-security-policy").expect("a policy");
     assert!(policy.contains("default-src 'none'"), "{policy}");
+}
+
+/// `admin::door::CONNECTIONS_MAX`.
+const CONNECTIONS_MAX: usize = 128;
+
+#[tokio::test]
+async fn one_connection_too_many_is_closed_and_counted() {
+    let weir = House::empty().start().await;
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let stream = TcpStream::connect(weir.admin_address()).await;
+        open.push(stream.expect("somebody listens"));
+    }
+    let mut refused = TcpStream::connect(weir.admin_address())
+        .await
+        .expect("somebody listens");
+    // Closed without a word; the clients of the registry do not notice any of it.
+    let read = refused.read(&mut [0; 1]).await;
+    assert_eq!(read.expect("an orderly close"), 0);
+    weir.client().get("/v2/").await.whole(200);
+    drop(open);
+    eventually_async("there is room again", async || {
+        let answer = weir.admin().try_send(http::Method::GET, "/livez").await;
+        answer.is_ok_and(|answer| answer.status == 200)
+    })
+    .await;
+    let metrics = weir.metrics().await;
+    assert!(metrics.value("weir_admin_connections_refused_total", &[]) >= 1.0);
 }

@@ -283,7 +283,7 @@ fn check_warns_of_what_is_dangerous_and_passes() {
     for line in [
         "2 warnings",
         "  admin.listen  line 2",
-        "    → set admin.token_file, or listen on 127.0.0.1",
+        "    → set admin.token_file for changes from other machines, or listen on 127.0.0.1",
         "  registries.r.insecure_skip_verify  line 4",
     ] {
         assert!(

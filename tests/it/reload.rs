@@ -124,13 +124,44 @@ async fn keys_that_need_a_restart_are_named() {
     let upstream = Upstream::start().await;
     let house = House::in_front_of(&upstream);
     let weir = house.spawn().await;
-    let other = house.config("[server]\nlisten = \"127.0.0.1:1\"\n[cache]\nflights_max = 7");
+    let other = house.config(
+        "[server]\nlisten = \"127.0.0.1:1\"\nconnections_max = 7\n[cache]\nflights_max = 7",
+    );
     weir.rewrite_config(&other.config_text());
     eventually("the keys are named", || {
-        weir.log().contains("server.listen, cache.flights_max")
+        weir.log()
+            .contains("server.listen, server.connections_max\"")
     })
     .await;
     weir.client().get("/v2/").await.whole(200);
+}
+
+#[tokio::test]
+async fn limits_are_taken_up_without_a_restart() {
+    let upstream = Upstream::start().await;
+    let (first, second) = (
+        upstream.blob("acme/app", 1000),
+        upstream.blob("acme/app", 2000),
+    );
+    let gate = Gate::ajar(100);
+    upstream.fault(On::Blob, Fault::Behind(gate.clone()));
+    let house = House::in_front_of(&upstream).config("[server]\nheader_timeout = \"1h\"");
+    let weir = house.spawn().await;
+    let limits = "[server]\nheader_timeout = \"100ms\"\n[cache]\nflights_max = 1";
+    weir.rewrite_config(&house.config(limits).config_text());
+    eventually_async("it is taken up", async || reloads(&weir, "ok").await == 1.0).await;
+    // Half a request: an hour would be too long for this test.
+    assert_eq!(weir.client().raw(b"GET /v2/ HTTP/1.1\r\n").await, "");
+    let under_way = weir
+        .client()
+        .open(&blob_path("acme/app", &first.digest))
+        .await;
+    let refused = weir.client().blob("acme/app", &second.digest).await;
+    refused.whole(503);
+    assert!(refused.error_message().contains("1 transfers"));
+    gate.open();
+    assert_eq!(under_way.rest().await.bytes, first.bytes);
+    assert!(!weir.log().contains("need a restart"));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! TLS towards clients, plain HTTP beside it, and clients that show a certificate.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{House, Upstream, Weir, eventually_async, manifest_path};
+use crate::support::{Client, House, Upstream, Weir, eventually_async, manifest_path};
 
 /// An authority, and what it signed.
 struct Authority {
@@ -137,6 +137,24 @@ async fn an_image_is_pulled_over_tls() {
             .is_err()
     );
     assert_eq!(status(&weir, &authority, None).await, "HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn a_socket_of_the_service_manager_speaks_tls_or_not_as_it_is_called() {
+    let authority = Authority::new();
+    let (_upstream, house) = house(&authority).await;
+    let (tls, plain) = (bound(), bound());
+    let addresses = [&tls, &plain].map(|socket| socket.local_addr().expect("it is bound"));
+    let weir = house.spawn_with([("registry", tls.into()), ("http", plain.into())]);
+    let weir = weir.await;
+    let answer = authority.ask(addresses[0], "/v2/", None).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Client::new(addresses[1]).get("/v2/").await.whole(200);
+    drop(weir);
+}
+
+fn bound() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("a port is free")
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::metrics::PullStatus;
 use crate::oci::InvalidName;
-use crate::upstream::{Limit, Phase};
+use crate::upstream::{Limit, Phase, Wrong};
 
 fn target() -> Target {
     Target::new("docker.io".parse().unwrap(), "acme/app".parse().unwrap())

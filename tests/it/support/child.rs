@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 
@@ -33,10 +34,57 @@ impl House {
     /// The same with a config file that lies elsewhere.
     pub async fn spawn_from(&self, config: &Path) -> Process {
         let log = self.file("log", "");
-        let stderr = File::create(&log).expect("a log file");
-        let mut child = command(config, &["serve"])
+        let mut command = command(config, &["serve"]);
+        command.stderr(File::create(&log).expect("a log file"));
+        self.serving(command, log).await
+    }
+
+    /// The same with sockets that listen already, by their names: what a service manager does.
+    pub async fn spawn_with<const N: usize>(&self, sockets: [(&str, OwnedFd); N]) -> Process {
+        let log = self.file("log", "");
+        let command = self.command_with(sockets, &log);
+        self.serving(command, log).await
+    }
+
+    /// Ends because of these sockets; what it said.
+    pub async fn refused_with<const N: usize>(&self, sockets: [(&str, OwnedFd); N]) -> String {
+        let log = self.file("log", "");
+        let mut command = self.command_with(sockets, &log);
+        let ended = command.stdout(Stdio::null()).status().await;
+        let ended = ended.expect("the binary runs");
+        let said = std::fs::read_to_string(&log).expect("a log file");
+        assert_eq!(ended.code(), Some(1), "{said}");
+        assert_eq!(said.matches("weir: ").count(), 1, "{said}");
+        said
+    }
+
+    /// A shell gives the sockets the numbers that the protocol wants, and becomes weir.
+    fn command_with<const N: usize>(&self, sockets: [(&str, OwnedFd); N], log: &Path) -> Command {
+        let config = self.file("weir.toml", &self.config_text());
+        let names: Vec<_> = sockets.iter().map(|(name, _)| *name).collect();
+        let names = names.join(":");
+        let mut ways = sockets.into_iter().map(|(_, socket)| Stdio::from(socket));
+        let script = "exec 3<&0 4<&2 </dev/null 2>\"$0\"; export LISTEN_PID=$$; exec \"$@\"";
+        let mut command = Command::new("/bin/sh");
+        command
+            .env_clear()
+            .env("LISTEN_FDS", N.to_string())
+            .env("LISTEN_FDNAMES", names)
+            .args(["-c", script])
+            .arg(log)
+            .arg(env!("CARGO_BIN_EXE_weir"))
+            .arg("--config")
+            .arg(config)
+            .arg("serve")
+            .stdin(ways.next().unwrap_or_else(Stdio::null))
+            .stderr(ways.next().unwrap_or_else(Stdio::null));
+        assert!(ways.next().is_none(), "there are two ways only");
+        command
+    }
+
+    async fn serving(&self, mut command: Command, log: PathBuf) -> Process {
+        let mut child = command
             .stdout(Stdio::piped())
-            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .expect("the binary starts");

@@ -90,12 +90,16 @@ impl Repository {
                 let fits = document["subject"]["digest"] == subject
                     && artifact_type.is_none_or(|wanted| wanted == kind);
                 fits.then(|| {
-                    json!({
+                    let mut entry = json!({
                         "mediaType": manifest.media_type,
                         "digest": manifest.digest.to_string(),
                         "size": manifest.bytes.len(),
                         "artifactType": kind,
-                    })
+                    });
+                    if let Some(annotations) = document.get("annotations") {
+                        entry["annotations"] = annotations.clone();
+                    }
+                    entry
                 })
             })
             .collect();

@@ -1,0 +1,5 @@
+//! `WWW-Authenticate` of registries. What must hold stands in `src/fuzzing.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| weir::fuzzing::challenge(bytes));
