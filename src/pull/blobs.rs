@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use prometheus::IntGauge;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::ahead::Scout;
@@ -115,16 +116,18 @@ impl Pull {
     /// The blob, from the cache or while it comes in. Waits until the upstream has answered, with
     /// patience for all tries together.
     pub async fn blob(self: &Arc<Self>, ask: &Ask, digest: &Digest) -> Result<Answer<Blob>, Error> {
-        if ask.identity == Identity::Stored
-            && let Some(blob) = self.stored_blob(digest)
-            && self.store.index().is_linked(&ask.target, digest)
+        let deadline = Instant::now() + PATIENCE;
+        // Before all else: nobody who may not have it begins or joins a transfer.
+        let right = self.prove_right(ask, Evidence::Blob(*digest)).await?;
+        if let Some(blob) = self.stored_blob(digest)
+            && self.is_in_place(ask, digest)
         {
-            return Ok(hit(digest, blob));
+            return Ok(hit(digest, blob).by(right));
         }
         let mut failed = None;
         let trying = Box::pin(self.try_for_blob(ask, digest, &mut failed));
-        match tokio::time::timeout(PATIENCE, trying).await {
-            Ok(found) => found,
+        match tokio::time::timeout_at(deadline, trying).await {
+            Ok(found) => found.map(|answer| answer.by(right)),
             Err(_elapsed) => Err(failed.unwrap_or_else(|| out_of_patience(ask))),
         }
     }
@@ -135,12 +138,10 @@ impl Pull {
         digest: &Digest,
         failed: &mut Option<Error>,
     ) -> Result<Answer<Blob>, Error> {
-        // Before all else: nobody who may not have it begins or joins a transfer.
-        let right = self.prove_right(ask, Evidence::Blob(*digest)).await?;
         for _ in 0..FLIGHTS_PER_REQUEST {
             if let Some(blob) = self.stored_blob(digest) {
                 self.confirm_blob(ask, digest).await?;
-                return Ok(hit(digest, blob).by(right));
+                return Ok(hit(digest, blob));
             }
             let (flight, lead) = self.flights.board(digest, ask).inspect_err(|_| {
                 self.metrics.refused_busy.inc();
@@ -187,13 +188,10 @@ impl Pull {
                     };
                     return Ok(Answer {
                         source,
-                        ..Answer::new(content, outcome).by(right)
+                        ..Answer::new(content, outcome)
                     });
                 }
-                Err(Unopened::Uncached) => {
-                    let answer = self.stream_through(ask, digest).await?;
-                    return Ok(answer.by(right));
-                }
+                Err(Unopened::Uncached) => return self.stream_through(ask, digest).await,
                 Err(Unopened::Failed(error))
                     if outcome == Outcome::Joined
                         && (error.is_about_the_content()
@@ -217,17 +215,24 @@ impl Pull {
         })
     }
 
+    /// Whether it is known by now that this repository has it.
+    fn is_in_place(&self, ask: &Ask, digest: &Digest) -> bool {
+        match ask.identity {
+            Identity::Stored => self.store.index().is_linked(&ask.target, digest),
+            Identity::Client(_) | Identity::Nobody => self.rights.is_placed(&ask.target, digest),
+        }
+    }
+
     /// That the bytes are here does not make them this repository's.
     async fn confirm_blob(self: &Arc<Self>, ask: &Ask, digest: &Digest) -> Result<(), Error> {
+        if self.is_in_place(ask, digest) {
+            return Ok(());
+        }
         if ask.identity != Identity::Stored {
             let evidence = Evidence::Blob(*digest);
             return self.prove_place(ask, evidence, digest).await;
         }
-        let index = self.store.index();
-        if index.is_linked(&ask.target, digest) {
-            return Ok(());
-        }
-        let remote = self.remote(ask)?;
+        let (index, remote) = (self.store.index(), self.remote(ask)?);
         if Box::pin(remote.blob_exists(digest)).await? {
             index.link(&ask.target, &mut std::iter::once(*digest));
             return Ok(());

@@ -287,12 +287,10 @@ impl Evidence {
                 let fetched = remote.manifest(reference).await?;
                 Ok(Some(fetched.manifest.digest))
             }
-            Evidence::Blob(digest) if remote.blob_exists(digest).await? => Ok(Some(*digest)),
-            Evidence::Blob(_) => Err(upstream::Error {
-                registry: remote.target().registry.clone(),
-                endpoint: None,
-                kind: ErrorKind::NotFound,
-            }),
+            Evidence::Blob(digest) => {
+                remote.blob_found(digest).await?;
+                Ok(Some(*digest))
+            }
         }
     }
 }

@@ -154,7 +154,8 @@ impl Remote {
         }
     }
 
-    async fn blob_found(&self, digest: &Digest) -> Result<(), Error> {
+    /// The same, with the upstream's word where it has not.
+    pub async fn blob_found(&self, digest: &Digest) -> Result<(), Error> {
         let mut walk = self.walk(Some(digest), Patience::manifest());
         loop {
             let turn = walk.next().await?;
