@@ -1,7 +1,9 @@
 //! Long and rough use of weir as a process: a crowd at one cold blob, a cache that is too small, a
-//! hundred kills, and ten thousand connections on which nothing happens.
+//! hundred kills, ten thousand connections on which nothing happens, and what operators do while it
+//! serves: new passwords, new configurations, the end.
 //!
-//! `cargo bench --bench soak -- herd` (or `churn`, `kills`, `idle`) runs one of them and prints its numbers;
+//! `cargo bench --bench soak -- herd` (or `churn`, `kills`, `idle`, `rotate`, `reload`, `term`) runs one
+//! of them and prints its numbers;
 //! it fails when a promise is broken. `cargo bench` itself does nothing with it.
 
 mod churn;
@@ -11,9 +13,15 @@ mod herd;
 mod house;
 mod idle;
 mod kills;
+mod load;
+mod reload;
+mod rotate;
+mod site;
+mod term;
 mod upstream;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -79,6 +87,21 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         kills: usize,
     },
+    /// Passwords that change at the registry and in their files while clients pull.
+    Rotate {
+        #[arg(long, default_value_t = 15)]
+        rotations: usize,
+        /// For how long the registry takes the old password too.
+        #[arg(long, default_value_t = 2000)]
+        grace_ms: u64,
+    },
+    /// Another configuration every second while clients pull.
+    Reload {
+        #[arg(long, default_value_t = 60)]
+        reloads: usize,
+    },
+    /// SIGTERM while clients pull.
+    Term,
 }
 
 fn main() -> Result<()> {
@@ -122,5 +145,11 @@ fn main() -> Result<()> {
             },
         ),
         Some(Command::Kills { kills }) => kills::run(weir, seed, kills),
+        Some(Command::Rotate {
+            rotations,
+            grace_ms,
+        }) => rotate::run(weir, rotations, Duration::from_millis(grace_ms)),
+        Some(Command::Reload { reloads }) => reload::run(weir, reloads),
+        Some(Command::Term) => term::run(weir, seed),
     }
 }

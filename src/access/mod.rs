@@ -71,6 +71,8 @@ pub struct Client {
     login: Option<Carried>,
     /// Whether it brought one of weir's tokens, also one for nobody in particular.
     introduced: bool,
+    /// Whether that token was given for a login that weir does not know, and that is not in it.
+    unjudged: bool,
 }
 
 /// What a client said who it is, for an upstream to judge.
@@ -80,6 +82,17 @@ enum Carried {
     Here(Login),
     /// Said at the token endpoint, for one registry.
     Bound(BoundLogin),
+}
+
+/// What is shown to the upstream of a repository, so that it gives it to this client.
+#[derive(Debug, Clone, Copy)]
+pub enum Shown<'a> {
+    /// What is stored with weir: weir itself has decided.
+    Stored,
+    /// The client's own login, which the upstream judges.
+    Login(&'a Login),
+    /// Nothing: the client has said that it has no login, and the upstream decides what is public.
+    Nothing,
 }
 
 /// Why it is not clear who is asking.
@@ -165,6 +178,7 @@ impl Access {
                 client.user = bearer.user;
                 client.login = bearer.login.map(Carried::Bound);
                 client.introduced = true;
+                client.unjudged = bearer.unjudged;
             }
         }
         Ok(client)
@@ -181,15 +195,17 @@ impl Access {
         let mut bearer = Bearer {
             user: None,
             login: None,
+            unjudged: false,
         };
         match login {
             None if !self.anonymous => return Err(Unidentified::NoLogin),
             None => {}
             Some(login) => match self.check(&login).await {
                 Ok(user) => {
-                    bearer.user = user;
                     let by_login = registry.filter(|registry| self.by_login.contains(registry));
                     bearer.login = by_login.map(|registry| BoundLogin { registry, login });
+                    bearer.unjudged = user.is_none() && bearer.login.is_none();
+                    bearer.user = user;
                 }
                 // docker sends its Docker Hub login to a mirror that challenges. It is wrong here,
                 // but nobody in particular may pull, too.
@@ -203,7 +219,9 @@ impl Access {
     /// Whether the client must say who it is before it asks for anything. Docker learns only from
     /// this how to log in, so it is asked wherever a login makes a difference.
     pub fn wants_login(&self, client: &Client) -> bool {
-        let known = client.is_known() || client.login.is_some();
+        // `docker login` shows its login for no registry in particular. That it is wrong the first
+        // pull will tell; that it was shown is all that this question is about.
+        let known = client.is_known() || client.login.is_some() || client.unjudged;
         let rules_name_users = self.rules.iter().any(|rule| !rule.users.is_empty());
         let matters = !self.anonymous || rules_name_users || !self.by_login.is_empty();
         matters && !known && !(client.introduced && self.anonymous)
@@ -214,9 +232,7 @@ impl Access {
             return Err(Denied::NotServed);
         }
         if self.by_login.contains(&target.registry) {
-            client
-                .login_for(&target.registry)
-                .ok_or(Denied::NeedsLogin)?;
+            self.shown_by(client, target).ok_or(Denied::NeedsLogin)?;
         } else if !self.anonymous && !client.is_known() {
             return Err(Denied::NeedsUser);
         }
@@ -235,10 +251,22 @@ impl Access {
         }
     }
 
-    /// The login that the upstream shall judge, where it is the one that decides.
-    pub fn login_for<'a>(&self, client: &'a Client, target: &Target) -> Option<&'a Login> {
-        let decides = self.by_login.contains(&target.registry);
-        client.login_for(&target.registry).filter(|_| decides)
+    /// As whom the upstream is asked. `None`: it decides itself, and the client has not said yet
+    /// who it is.
+    ///
+    /// Every registry asks strangers who they are first, and clients are made for that: docker,
+    /// containerd and podman come back with a token, for their login or for nobody. So whoever has a
+    /// login is judged by it, and whoever has none still gets what is public.
+    pub fn shown_by<'a>(&self, client: &'a Client, target: &Target) -> Option<Shown<'a>> {
+        if !self.by_login.contains(&target.registry) {
+            return Some(Shown::Stored);
+        }
+        let is_bare = client.login.is_none() && !client.unjudged;
+        let has_none = client.introduced && is_bare && self.anonymous;
+        match client.login_for(&target.registry) {
+            Some(login) => Some(Shown::Login(login)),
+            None => has_none.then_some(Shown::Nothing),
+        }
     }
 
     /// Whether what a proxy in front of weir says about this connection is believed.
@@ -259,6 +287,7 @@ impl Access {
             certificate: arrival.certificate.cloned(),
             login: None,
             introduced: false,
+            unjudged: false,
         }
     }
 

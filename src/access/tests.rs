@@ -13,17 +13,11 @@ struct Fixture {
 /// An [`Access`] by this configuration, in which `HTPASSWD` stands for a file with the users `ci`
 /// and `dev`, each with their name as password.
 fn fixture(text: &str) -> Fixture {
-    changed(text, |_| ())
-}
-
-/// The same, by a configuration that is changed after it was read.
-fn changed(text: &str, change: impl FnOnce(&mut Config)) -> Fixture {
     let file = tempfile::NamedTempFile::new().unwrap();
     let users = ["ci", "dev"].map(|name| format!("{name}:{}\n", bcrypt::hash(name, 4).unwrap()));
     std::fs::write(file.path(), users.concat()).unwrap();
     let text = text.replace("HTPASSWD", &format!("htpasswd = {:?}", file.path()));
-    let mut config = config::load_str(&text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
-    change(&mut config);
+    let config = config::load_str(&text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
     let access = Access::new(&config, Keys::generate()).unwrap();
     Fixture {
         access,
@@ -210,13 +204,9 @@ allow = ["ghcr.io/**"]"#,
 
 #[tokio::test]
 async fn a_registry_that_decides_itself_gets_only_the_login_that_was_meant_for_it() {
-    let house = changed("", |config| {
-        for registry in &mut config.registries {
-            if ["ghcr.io", "quay.io"].contains(&registry.name.as_str()) {
-                Arc::make_mut(registry).auth = RegistryAuth::Client;
-            }
-        }
-    });
+    let house = fixture(
+        "[registries.\"ghcr.io\"]\nauth = \"client\"\n[registries.\"quay.io\"]\nauth = \"client\"",
+    );
     let (ghcr, quay) = (target("ghcr.io/acme/app"), target("quay.io/acme/app"));
     let nobody = house.client("192.0.2.1", None).await.unwrap();
     assert_eq!(
@@ -235,15 +225,54 @@ async fn a_registry_that_decides_itself_gets_only_the_login_that_was_meant_for_i
     let client = house.client("192.0.2.1", Some(&header)).await.unwrap();
     assert!(client.user.is_none(), "weir does not know her");
     assert_eq!(house.access.permits(&client, &ghcr), Ok(()));
-    let login = house.access.login_for(&client, &ghcr).unwrap();
-    assert_eq!(login.username, "alice");
+    let shown = house.access.shown_by(&client, &ghcr);
+    assert!(matches!(shown, Some(Shown::Login(login)) if login.username == "alice"));
     assert_eq!(
         house.access.permits(&client, &quay),
         Err(Denied::NeedsLogin)
     );
-    assert!(house.access.login_for(&client, &quay).is_none());
-    let hub = target("docker.io/a/b");
-    assert!(house.access.login_for(&client, &hub).is_none());
+    assert!(house.access.shown_by(&client, &quay).is_none());
+    let shown = house.access.shown_by(&client, &target("docker.io/a/b"));
+    assert!(matches!(shown, Some(Shown::Stored)));
+}
+
+#[tokio::test]
+async fn who_says_that_there_is_no_login_may_ask_for_what_is_public() {
+    let ghcr = target("ghcr.io/acme/app");
+    let registry = Some(ghcr.registry.clone());
+    let by_client = "[registries.\"ghcr.io\"]\nauth = \"client\"\n";
+    let house = fixture(by_client);
+    let grant = house.access.grant(None, registry, NOW).await.unwrap();
+    let header = format!("Bearer {}", grant.token);
+    let client = house.client("192.0.2.1", Some(&header)).await.unwrap();
+    assert_eq!(house.access.permits(&client, &ghcr), Ok(()));
+    let shown = house.access.shown_by(&client, &ghcr);
+    assert!(matches!(shown, Some(Shown::Nothing)));
+    // Not where everybody has to say who they are.
+    let closed = format!("{by_client}[access]\nanonymous = false\nHTPASSWD");
+    let closed = fixture(&closed);
+    let refused = closed.access.grant(None, None, NOW).await;
+    assert_eq!(refused.unwrap_err(), Unidentified::NoLogin);
+    let known = Login::new("ci", "ci");
+    let grant = closed.access.grant(known, None, NOW).await.unwrap();
+    let header = format!("Bearer {}", grant.token);
+    let client = closed.client("192.0.2.1", Some(&header)).await.unwrap();
+    assert!(closed.access.shown_by(&client, &ghcr).is_none());
+    // A login that weir does not know is the upstream's to judge, and opens nothing else.
+    let unknown = Login::new("alice", "of ghcr");
+    let grant = closed.access.grant(unknown, None, NOW).await.unwrap();
+    let header = format!("Bearer {}", grant.token);
+    let client = closed.client("192.0.2.1", Some(&header)).await.unwrap();
+    assert!(
+        !closed.access.wants_login(&client),
+        "docker login goes through"
+    );
+    for (pull, denied) in [
+        ("ghcr.io/acme/app", Denied::NeedsLogin),
+        ("docker.io/a/b", Denied::NeedsUser),
+    ] {
+        assert_eq!(closed.access.permits(&client, &target(pull)), Err(denied));
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,8 @@ pub struct BoundLogin {
 pub(super) struct Bearer {
     pub(super) user: Option<Arc<str>>,
     pub(super) login: Option<BoundLogin>,
+    /// A login was shown that weir does not know, and that is for none of the registries that would.
+    pub(super) unjudged: bool,
 }
 
 /// A token, and what its bearer is told about it.
@@ -72,6 +74,8 @@ struct Claims {
     /// The number under which the login is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     login: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unjudged: bool,
 }
 
 impl Keys {
@@ -104,6 +108,7 @@ impl Keys {
             exp: now.plus(VALID_FOR).0 / 1000,
             sub: bearer.user.map(|user| user.to_string()),
             login,
+            unjudged: bearer.unjudged,
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding);
         Grant {
@@ -134,6 +139,7 @@ impl Keys {
         Some(Bearer {
             user: claims.sub.map(Into::into),
             login,
+            unjudged: claims.unjudged,
         })
     }
 }
@@ -159,6 +165,7 @@ mod tests {
                 registry: "ghcr.io".parse().unwrap(),
                 login: Login::new("ci", "hunter2").unwrap(),
             }),
+            unjudged: false,
         }
     }
 

@@ -25,6 +25,8 @@
 //! | `POST /api/v1/cache/scrub` | reads everything again and checks it |
 //! | `POST /api/v1/reload` | reads the configuration again |
 //!
+//! Connections are few, and none may be slow for long; `door.rs` has the numbers.
+//!
 //! An error is `{"error": {"message": …}}` with status 400 (what was asked makes no sense), 401 (token
 //! missing or wrong), 403 (not from there), 404 (not cached), 409 (refused: pinned, or a bad
 //! configuration), 413 and 415 (the body), 500.

@@ -1,6 +1,8 @@
 //! The registries on the desk: how their endpoints fare, what is left of their quotas, and which
 //! credentials apply. Of a secret nothing is told but its length.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::images::Image;
 use super::{Admin, Desk};
-use crate::config::{Credential, CredentialSource, Registry, RegistryAuth};
+use crate::config::{Credential, CredentialSource, Registry, RegistryAuth, duration_text};
 use crate::upstream::{CredentialOutcome, CredentialTrace, Health};
 
 #[derive(Debug, Deserialize)]
@@ -48,6 +50,8 @@ pub(super) fn registries_of(desk: &Desk) -> Vec<Value> {
             "default": registry.default,
             "hosts": registry.hosts,
             "auth": auth(registry.auth),
+            "right_for": right_span(registry, registry.right_for),
+            "right_held_for": right_span(registry, registry.right_held_for),
             "endpoints": Vec::from_iter(endpoints),
             "quota": Vec::from_iter(quotas),
             "credentials": registry.credentials.iter().map(credential).collect::<Vec<_>>(),
@@ -69,6 +73,11 @@ pub(super) fn auth(auth: RegistryAuth) -> &'static str {
         RegistryAuth::Stored => "stored",
         RegistryAuth::Client => "client",
     }
+}
+
+/// Rights of clients are asked for only where their own logins count.
+fn right_span(registry: &Registry, span: Duration) -> Option<String> {
+    (registry.auth == RegistryAuth::Client).then(|| duration_text(span))
 }
 
 /// An entry of the configuration, without its secret.
@@ -119,6 +128,7 @@ fn endpoint(trace: &CredentialTrace) -> Value {
     let steps = trace.steps.iter().map(|step| {
         let applies = match step.outcome {
             CredentialOutcome::Used { .. }
+            | CredentialOutcome::ClientsOwn
             | CredentialOutcome::WouldAsk
             | CredentialOutcome::Missing { .. } => true,
             CredentialOutcome::Passed { .. } => false,

@@ -87,6 +87,8 @@ fn json_of_registry(registry: &Registry) -> Value {
         "token_services": texts(&registry.token_services),
         "quota_reserve": registry.quota_reserve,
         "auth": auth(registry.auth),
+        "right_for": duration_text(registry.right_for),
+        "right_held_for": duration_text(registry.right_held_for),
         "credentials": registry.credentials.iter().map(credential).collect::<Vec<_>>(),
     })
 }

@@ -8,6 +8,7 @@ mod metrics;
 mod reload;
 mod watch;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub enum StartError {
     #[error("admin.listen: {0}")]
     Admin(#[source] BindError),
     #[error("a socket that was handed over can't be served on: {0}")]
-    Handed(#[source] std::io::Error),
+    Handed(#[source] io::Error),
     #[error(transparent)]
     Store(#[from] store::OpenError),
     #[error(transparent)]
@@ -178,13 +179,16 @@ impl App {
     pub async fn serve(self, stop: CancellationToken) -> Result<(), ServeError> {
         let tasks = TaskTracker::new();
         let stop = stop.child_token();
-        let (cut, admin_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
+        let admin_stop = CancellationToken::new();
         let mut admin = tasks.spawn(serve_admin(
             self.admin,
             self.admin_listener,
             admin_stop.clone(),
         ));
-        let serving = self.server.serve(self.listeners, stop.clone(), cut.clone());
+        let serving = self
+            .server
+            .serve(self.listeners, closing.clone(), cut.clone());
         let mut serving = tasks.spawn(serving);
         let (upkeep, upkeep_stop) = (self.upkeep, CancellationToken::new());
         let until = upkeep_stop.clone();
@@ -198,7 +202,9 @@ impl App {
             () = stop.cancelled() => None,
             ended = &mut admin => ended.err(),
         };
+        // First of all, so that nobody is turned away while weir still says that it is ready.
         self.health.set_ready(false);
+        closing.cancel();
         stop.cancel();
         let deadline = Instant::now() + self.reloader.config().server.drain_timeout;
         if tokio::time::timeout_at(deadline, &mut serving)

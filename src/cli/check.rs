@@ -169,7 +169,14 @@ fn registry_line(registry: &Registry, width: usize, style: Style) -> String {
 
 fn credentials(registry: &Registry) -> String {
     match registry.auth {
-        RegistryAuth::Client => return "the client's own credentials".into(),
+        RegistryAuth::Client => {
+            return format!(
+                "the client's own login, whose right is known for {} and held for {} while the \
+                 registry is away",
+                duration_text(registry.right_for),
+                duration_text(registry.right_held_for),
+            );
+        }
         RegistryAuth::Stored if registry.credentials.is_empty() => return "anonymous".into(),
         RegistryAuth::Stored => {}
     }

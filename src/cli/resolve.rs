@@ -237,7 +237,9 @@ impl Resolved {
             line("endpoint", &trace.endpoint);
             for step in &trace.steps {
                 let outcome = match &step.outcome {
-                    CredentialOutcome::Used { .. } => style.good(&step.outcome),
+                    CredentialOutcome::Used { .. } | CredentialOutcome::ClientsOwn => {
+                        style.good(&step.outcome)
+                    }
                     CredentialOutcome::WouldAsk => style.careful(&step.outcome),
                     CredentialOutcome::Missing { .. } => style.bad(&step.outcome),
                     CredentialOutcome::Passed { .. } => style.faint(&step.outcome),

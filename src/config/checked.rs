@@ -178,9 +178,17 @@ pub struct Registry {
     pub token_services: Vec<Uri>,
     pub quota_reserve: u64,
     pub auth: RegistryAuth,
+    /// How long a client's right to a repository is taken as known; only with the client's own
+    /// credentials.
+    pub right_for: Duration,
+    /// How long it holds on while the upstream cannot be asked.
+    pub right_held_for: Duration,
     /// In the order written; the longest `prefix` that fits wins.
     pub credentials: Vec<Credential>,
 }
+
+/// No right outlives a longer silence of its registry.
+pub const RIGHT_HELD_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Whose credentials go upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +214,7 @@ impl Endpoint {
     }
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
     pub ca_file: Option<PathBuf>,
     pub client_certificate: Option<PathBuf>,

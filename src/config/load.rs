@@ -116,13 +116,16 @@ pub(super) fn read_all(
         let server = sections::server(&root);
         let admin = sections::admin(&root, &server);
         let access = sections::access(&root, &server);
-        let open_at = sections::open_address(&server, &access);
+        let reach = registries::Reach {
+            open_at: sections::open_address(&server, &access),
+            clear_at: sections::clear_address(&server),
+        };
         Config {
             cache: sections::cache(&root),
             tags: sections::tags(&root),
             upstream: sections::upstream(&root),
-            credentials: sections::credentials(&root, open_at),
-            registries: registries::registries(&root, open_at),
+            credentials: sections::credentials(&root, reach.open_at),
+            registries: registries::registries(&root, reach),
             server,
             admin,
             access,

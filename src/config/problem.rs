@@ -139,6 +139,8 @@ pub enum Wrong {
         key: &'static str,
         source_key: &'static str,
     },
+    #[error("the logins of clients would go to {endpoint} unencrypted")]
+    ClearEndpoint { endpoint: String },
     #[error("the environment variable {variable} is not set")]
     VariableUnset { variable: String },
     #[error("{text:?} is no repository prefix: {why}")]
@@ -214,6 +216,9 @@ impl Wrong {
                 super::registries::CREDENTIAL_SOURCES.join(", ")
             ),
             Wrong::Needless { key, .. } => format!("take {key} away"),
+            Wrong::ClearEndpoint { .. } => {
+                "use an https:// endpoint, or an http:// one on this machine".into()
+            }
             Wrong::VariableUnset { .. } => "set it, or use password_file".into(),
             Wrong::Prefix { .. } => "write the beginning of a repository, such as \"acme/\"".into(),
             Wrong::Helper { .. } => {
@@ -264,9 +269,14 @@ pub enum Danger {
         "the certificates of {registry} are not checked: anybody on the way can read the credentials and change the images"
     )]
     Unverified { registry: String },
+    #[error("the logins of clients for {registry} come to {listen} unencrypted")]
+    ClearLogins { registry: String, listen: String },
     #[error("this entry is never used: an earlier one has the same prefix")]
     NeverUsed,
-    #[error("clients must say who they are, and there is no way to do it: nobody can pull")]
+    #[error(
+        "clients must say who they are, and there is no way to do it: nobody can pull, but from \
+         registries with auth = \"client\""
+    )]
     Closed,
 }
 
@@ -281,6 +291,9 @@ impl Danger {
             }
             Danger::Unencrypted { .. } => "use an https:// endpoint",
             Danger::Unverified { .. } => "name the registry's CA with ca_file instead",
+            Danger::ClearLogins { .. } => {
+                "set server.tls, or listen on 127.0.0.1 behind a proxy that ends TLS"
+            }
             Danger::NeverUsed => "give it its own `for`, or take it away",
             Danger::Closed => "set access.htpasswd, or server.tls.client_ca",
         }

@@ -222,6 +222,19 @@ fn each_value_of_a_registry_that_cannot_be_is_refused() {
         ),
         ("auth = \"both\"", "auth: \"both\" is none of the choices"),
         (
+            "auth = \"client\"\ncredentials = [{ helper = \"b\" }]",
+            "credentials: credentials means nothing beside auth = \"client\"",
+        ),
+        (
+            "auth = \"client\"\nendpoints = [\"https://a\", \"http://a\"]",
+            "endpoints: the logins of clients would go to http://a unencrypted",
+        ),
+        ("right_for = \"2d\"", "right_for: 2d is out of range"),
+        (
+            "right_held_for = \"8d\"",
+            "right_held_for: 8d is out of range",
+        ),
+        (
             "hosts = [\"a:5000\"]",
             "hosts[0]: \"a:5000\" is no host name",
         ),

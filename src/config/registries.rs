@@ -3,12 +3,15 @@
 //! However a registry is spelled, it comes out once, under its one name.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::checked::{
-    Credential, CredentialSource, Endpoint, Listen, Registry, RegistryAuth, UpstreamTls,
+    Credential, CredentialSource, Endpoint, Listen, RIGHT_HELD_MAX, Registry, RegistryAuth,
+    UpstreamTls,
 };
 use super::crossing::Section;
 use super::problem::{Danger, Wrong};
@@ -29,6 +32,10 @@ const BUILT_IN: [&str; 9] = [
 ];
 /// Where Docker Hub answers the API; every other registry does at its name.
 const DOCKER_HUB_ENDPOINT: &str = "https://registry-1.docker.io";
+const RIGHT_FOR: Duration = Duration::from_secs(60);
+const RIGHT_HELD_FOR: Duration = Duration::from_secs(60 * 60);
+/// A right that was withdrawn is noticed within a day.
+const RIGHT_SPAN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 60 * 60);
 /// The keys that say where a secret comes from.
 pub(super) const CREDENTIAL_SOURCES: [&str; 5] = [
     "password",
@@ -38,8 +45,16 @@ pub(super) const CREDENTIAL_SOURCES: [&str; 5] = [
     "helper",
 ];
 
-/// `open_at`: where everybody may pull everything, if so.
-pub(super) fn registries(root: &Section<'_>, open_at: Option<&Listen>) -> Vec<Arc<Registry>> {
+/// What the addresses of weir mean for those who come from other machines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach<'s> {
+    /// Where everybody may pull everything.
+    pub(super) open_at: Option<&'s Listen>,
+    /// Where what a client says can be read on the way.
+    pub(super) clear_at: Option<&'s Listen>,
+}
+
+pub(super) fn registries(root: &Section<'_>, reach: Reach<'_>) -> Vec<Arc<Registry>> {
     let built_in = root.boolean("builtin_registries", true);
     let section = root.section("registries");
     let names = names(&section, built_in);
@@ -57,7 +72,7 @@ pub(super) fn registries(root: &Section<'_>, open_at: Option<&Listen>) -> Vec<Ar
             }
             default = Some(name.to_string());
         }
-        let registry = registry(&table, name, said, open_at);
+        let registry = registry(&table, name, said, reach);
         for host in &registry.hosts {
             if let Some(other) = hosts.insert(host.clone(), registry.name.clone()) {
                 let (host, other) = (host.clone(), other.to_string());
@@ -109,11 +124,12 @@ fn registry(
     section: &Section<'_>,
     name: RegistryName,
     default: Option<bool>,
-    open_at: Option<&Listen>,
+    reach: Reach<'_>,
 ) -> Registry {
-    // "client" is refused until what is cached is asked for anew for each client.
-    section.choice("auth", &["stored"]);
-    let auth = RegistryAuth::Stored;
+    let auth = match section.choice("auth", &["stored", "client"]) {
+        "client" => RegistryAuth::Client,
+        _ => RegistryAuth::Stored,
+    };
     let registry = Registry {
         endpoints: endpoints(section, &name),
         default: default == Some(true),
@@ -124,10 +140,19 @@ fn registry(
         token_services: section.list("token_services", &[], values::url),
         quota_reserve: section.count("quota_reserve", 0, 0..=1_000_000),
         auth,
+        right_for: section.duration("right_for", RIGHT_FOR, RIGHT_SPAN),
+        right_held_for: section.duration(
+            "right_held_for",
+            RIGHT_HELD_FOR,
+            Duration::ZERO..=RIGHT_HELD_MAX,
+        ),
         credentials: credentials(section, &name),
         name,
     };
-    warn(section, &registry, open_at);
+    match registry.auth {
+        RegistryAuth::Stored => warn_of_stored(section, &registry, reach.open_at),
+        RegistryAuth::Client => check_clients_own(section, &registry, reach.clear_at),
+    }
     registry
 }
 
@@ -236,25 +261,49 @@ fn credential_source(entry: &Section<'_>) -> Option<CredentialSource> {
     password_env.map(|variable| CredentialSource::PasswordEnv { username, variable })
 }
 
-fn warn(section: &Section<'_>, registry: &Registry, open_at: Option<&Listen>) {
+fn warn_of_stored(section: &Section<'_>, registry: &Registry, open_at: Option<&Listen>) {
+    warn_unverified(section, registry);
     let name = registry.name.to_string();
-    if registry.tls.insecure_skip_verify {
+    let has_credentials = !registry.credentials.is_empty();
+    for endpoint in clear_endpoints(registry).filter(|_| has_credentials) {
         let registry = name.clone();
-        section.warn("insecure_skip_verify", Danger::Unverified { registry });
-    }
-    let sends_secrets = !registry.credentials.is_empty() || registry.auth == RegistryAuth::Client;
-    let open = registry.endpoints.iter().filter(|endpoint| {
-        endpoint.uri.scheme_str() == Some("http") && !values::is_loopback(&endpoint.uri)
-    });
-    for endpoint in open.filter(|_| sends_secrets) {
-        let (registry, endpoint) = (name.clone(), endpoint.origin());
         section.warn("endpoints", Danger::Unencrypted { registry, endpoint });
     }
-    if let Some(listen) = open_at
-        && !registry.credentials.is_empty()
-        && registry.auth == RegistryAuth::Stored
-    {
+    if let Some(listen) = open_at.filter(|_| has_credentials) {
         let (registry, listen) = (name, listen.to_string());
         section.warn("credentials", Danger::OpenCredentials { registry, listen });
     }
+}
+
+/// With the client's own credentials there is nothing for stored ones to do, and no secret of weir's
+/// operator to be careless with: what goes over the wire belongs to others.
+fn check_clients_own(section: &Section<'_>, registry: &Registry, clear_at: Option<&Listen>) {
+    warn_unverified(section, registry);
+    let written = section.take("credentials");
+    if !registry.credentials.is_empty() || written.is_some_and(|node| !node.is_empty_list()) {
+        let (key, source_key) = ("credentials", "auth = \"client\"");
+        section.report(key, Wrong::Needless { key, source_key });
+    }
+    if let Some(endpoint) = clear_endpoints(registry).next() {
+        section.report("endpoints", Wrong::ClearEndpoint { endpoint });
+    }
+    if let Some(listen) = clear_at {
+        let (registry, listen) = (registry.name.to_string(), listen.to_string());
+        section.warn("auth", Danger::ClearLogins { registry, listen });
+    }
+}
+
+fn warn_unverified(section: &Section<'_>, registry: &Registry) {
+    if registry.tls.insecure_skip_verify {
+        let registry = registry.name.to_string();
+        section.warn("insecure_skip_verify", Danger::Unverified { registry });
+    }
+}
+
+/// The endpoints to which what is sent can be read on the way.
+fn clear_endpoints(registry: &Registry) -> impl Iterator<Item = String> {
+    let clear = registry.endpoints.iter().filter(|endpoint| {
+        endpoint.uri.scheme_str() == Some("http") && !values::is_loopback(&endpoint.uri)
+    });
+    clear.map(|endpoint| endpoint.origin())
 }

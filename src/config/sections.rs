@@ -213,6 +213,16 @@ pub(super) fn open_address<'s>(server: &'s Server, access: &Access) -> Option<&'
     others.next().filter(|_| !decided)
 }
 
+/// The first address where what clients from other machines say can be read on the way.
+pub(super) fn clear_address(server: &Server) -> Option<&Listen> {
+    let is_clear = |listen: &&Listen| match listen {
+        Listen::Tcp(_) => server.tls.is_none() && !values::is_local(listen),
+        Listen::Plain(_) => !values::is_local(listen),
+        Listen::Unix(_) => false,
+    };
+    server.listen.iter().find(is_clear)
+}
+
 fn to_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -177,6 +177,30 @@ fn variables_that_are_no_key_are_named() {
 }
 
 #[test]
+fn logins_that_travel_in_clear_are_warned_of() {
+    let registry = "[registries.r]\nauth = \"client\"\nendpoints = [\"http://127.0.0.1:1\"]\n";
+    let tls = "[server.tls]\ncertificate = \"/dev/null\"\nkey = \"/dev/null\"\n";
+    for (server, clear_at) in [
+        ("listen = \"127.0.0.1:5000\"\n", None),
+        ("listen = [\"unix:/run/weir.sock\"]\n", None),
+        (
+            "listen = [\"127.0.0.1:1\", \"0.0.0.0:2\"]\n",
+            Some("0.0.0.0:2"),
+        ),
+    ] {
+        let said = warnings(&format!("[server]\n{server}{registry}"));
+        let expected = clear_at.map(|at| {
+            format!("registries.r.auth: the logins of clients for r come to {at} unencrypted")
+        });
+        assert_eq!(said, Vec::from_iter(expected), "{server}");
+        assert!(warnings(&format!("[server]\n{server}{tls}{registry}")).is_empty());
+    }
+    let plain = "[server]\nlisten = [\"0.0.0.0:1\", \"http://0.0.0.0:2\"]\n";
+    let said = warnings(&format!("{plain}{tls}{registry}"));
+    assert!(said[0].contains("http://0.0.0.0:2"), "{said:?}");
+}
+
+#[test]
 fn what_is_dangerous_is_said() {
     let text = r#"
 [server]

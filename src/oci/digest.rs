@@ -162,7 +162,7 @@ pub enum InvalidDigest {
 }
 
 /// A digest in the making, fed piece by piece.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum Hasher {
     Sha256(sha2::Sha256),
     Sha512(sha2::Sha512),

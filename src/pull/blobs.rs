@@ -14,9 +14,11 @@ use tracing::{debug, warn};
 use super::ahead::Scout;
 use super::flight::{End, Flight, Opened, Progress};
 use super::reader::{Growing, Reader};
+use super::rights::Evidence;
 use super::through::Through;
 use super::{Answer, Ask, Error, Outcome, Pull};
 use crate::oci::Digest;
+use crate::upstream::Identity;
 use crate::{store, upstream};
 
 /// SPEC 4.3: how long a client waits before it is told that a blob is not to be had. podman, CRI-O,
@@ -113,7 +115,8 @@ impl Pull {
     /// The blob, from the cache or while it comes in. Waits until the upstream has answered, with
     /// patience for all tries together.
     pub async fn blob(self: &Arc<Self>, ask: &Ask, digest: &Digest) -> Result<Answer<Blob>, Error> {
-        if let Some(blob) = self.stored_blob(digest)
+        if ask.identity == Identity::Stored
+            && let Some(blob) = self.stored_blob(digest)
             && self.store.index().is_linked(&ask.target, digest)
         {
             return Ok(hit(digest, blob));
@@ -132,10 +135,12 @@ impl Pull {
         digest: &Digest,
         failed: &mut Option<Error>,
     ) -> Result<Answer<Blob>, Error> {
+        // Before all else: nobody who may not have it begins or joins a transfer.
+        let right = self.prove_right(ask, Evidence::Blob(*digest)).await?;
         for _ in 0..FLIGHTS_PER_REQUEST {
             if let Some(blob) = self.stored_blob(digest) {
                 self.confirm_blob(ask, digest).await?;
-                return Ok(hit(digest, blob));
+                return Ok(hit(digest, blob).by(right));
             }
             let (flight, lead) = self.flights.board(digest, ask).inspect_err(|_| {
                 self.metrics.refused_busy.inc();
@@ -151,7 +156,10 @@ impl Pull {
                 None => {
                     // The upstream's answer to this very question is on its way.
                     if !flight.is_for(ask) {
-                        self.confirm_blob(ask, digest).await?;
+                        // Where it is the same repository, its answer says that the blob is there.
+                        if ask.identity == Identity::Stored || flight.target() != &ask.target {
+                            self.confirm_blob(ask, digest).await?;
+                        }
                         flight.offer(ask, self.remote(ask)?);
                     }
                     Outcome::Joined
@@ -162,6 +170,9 @@ impl Pull {
                     self.store
                         .index()
                         .link(&ask.target, &mut std::iter::once(*digest));
+                    if flight.target() == &ask.target {
+                        self.rights.place(&ask.target, digest);
+                    }
                     let source = Some(opened.source.clone());
                     let follow = Follow {
                         scout: self.scout(ask, digest, &flight, &opened)?,
@@ -176,10 +187,13 @@ impl Pull {
                     };
                     return Ok(Answer {
                         source,
-                        ..Answer::new(content, outcome)
+                        ..Answer::new(content, outcome).by(right)
                     });
                 }
-                Err(Unopened::Uncached) => return self.stream_through(ask, digest).await,
+                Err(Unopened::Uncached) => {
+                    let answer = self.stream_through(ask, digest).await?;
+                    return Ok(answer.by(right));
+                }
                 Err(Unopened::Failed(error))
                     if outcome == Outcome::Joined
                         && (error.is_about_the_content()
@@ -204,7 +218,11 @@ impl Pull {
     }
 
     /// That the bytes are here does not make them this repository's.
-    async fn confirm_blob(&self, ask: &Ask, digest: &Digest) -> Result<(), Error> {
+    async fn confirm_blob(self: &Arc<Self>, ask: &Ask, digest: &Digest) -> Result<(), Error> {
+        if ask.identity != Identity::Stored {
+            let evidence = Evidence::Blob(*digest);
+            return self.prove_place(ask, evidence, digest).await;
+        }
         let index = self.store.index();
         if index.is_linked(&ask.target, digest) {
             return Ok(());

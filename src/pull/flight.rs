@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::ahead::Ahead;
 use super::{Ask, Error};
-use crate::oci::Digest;
+use crate::oci::{Digest, Target};
 use crate::upstream::{Remote, Source};
 
 /// Other repositories that a flight may go on from, when its own fails.
@@ -88,9 +88,14 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Whether the flight asks for just what `ask` may have.
+    /// Whether the flight asks for just what `ask` may have, as whom it may have it.
     pub(super) fn is_for(&self, ask: &Ask) -> bool {
-        self.ask == *ask
+        self.ask.target == ask.target && self.ask.identity == ask.identity
+    }
+
+    /// Where it began.
+    pub(super) fn target(&self) -> &Target {
+        &self.ask.target
     }
 
     /// Tells where the flight may go on when it fails where it is.
@@ -227,7 +232,7 @@ impl Drop for Lead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::{Algorithm, Target};
+    use crate::oci::Algorithm;
     use crate::upstream::Identity;
 
     fn ask() -> Ask {

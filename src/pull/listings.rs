@@ -1,7 +1,8 @@
 //! Lists that an upstream keeps: the tags of a repository, the referrers of a digest.
 //!
 //! They are passed on as they came, from a small memory for a short while, and stale when the
-//! upstream is away. Source: OCI Distribution Specification 1.1, "Content discovery", "Listing
+//! upstream is away; where the upstream decides who may have them, each client is given what it was
+//! told itself. Source: OCI Distribution Specification 1.1, "Content discovery", "Listing
 //! referrers" with its fallback tag scheme.
 
 use std::sync::Arc;
@@ -9,12 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::joint::Part;
+use super::rights::Right;
+use super::standing::{Known, Who};
 use super::{Answer, Ask, Error, Outcome, Pull};
 use crate::clock::Timestamp;
 use crate::oci::{Digest, MediaType, Reference, Target};
-use crate::upstream::{self, Identity, Listing, Remote, Source, TagsQuery};
+use crate::upstream::{self, Listing, Remote, Source, TagsQuery};
 
 /// How long a list is given out without asking again.
 const FRESH_FOR: Duration = Duration::from_secs(30);
@@ -37,7 +41,7 @@ pub(super) fn memory() -> Listings {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Question {
     target: Target,
-    identity: Identity,
+    who: Who,
     what: What,
 }
 
@@ -89,24 +93,37 @@ impl Pull {
     async fn list(self: &Arc<Self>, ask: &Ask, what: What) -> Result<Answer<Arc<Listing>>, Error> {
         let question = Question {
             target: ask.target.clone(),
-            identity: ask.identity.clone(),
+            who: self.rights.who(&ask.identity),
             what,
         };
+        let standing = self.rights.to_lists(&ask.target, &ask.identity);
+        let known = standing
+            .as_ref()
+            .map(|standing| self.rights.known(standing, Instant::now()));
+        if let Some(Known::Refused(error)) = known {
+            return Err(error.into());
+        }
+        let right = standing.is_some().then_some(Right::Known);
         let remote = self.remote(ask)?;
         let now = self.clock.now();
         let cached = self.listings.get(&question);
         if let Some((heard_at, listing)) = &cached
+            && !matches!(known, Some(Known::Unknown))
             && now.since(*heard_at) < FRESH_FOR
         {
-            return Ok(aged(
-                Arc::clone(listing),
-                Outcome::Hit,
-                now.since(*heard_at),
-            ));
+            return Ok(aged(Arc::clone(listing), Outcome::Hit, now.since(*heard_at)).by(right));
         }
         let work = || {
             let (pull, question, ask) = (Arc::clone(self), question.clone(), ask.clone());
-            async move { pull.hear_list(&ask, &question, &remote).await }
+            let standing = standing.clone();
+            async move {
+                let asked_at = Instant::now();
+                let told = pull.clone().hear_list(&ask, &question, &remote).await;
+                if let Some(standing) = &standing {
+                    pull.note_right(standing, asked_at, told.as_ref().map(|_| ()));
+                }
+                told
+            }
         };
         let told = self.lists.run(&self.tasks, question.clone(), work).await;
         let (told, part) = told.ok_or(Error::Stopping)?;
@@ -117,12 +134,16 @@ impl Pull {
                 } else {
                     Outcome::Joined
                 };
-                let mut answer = Answer::new(listing, outcome);
+                let asked = standing.is_some().then_some(Right::Asked);
+                let mut answer = Answer::new(listing, outcome).by(asked);
                 answer.source = Some(answer.content.source.clone());
                 Ok(answer)
             }
-            (Err(error), Some((heard_at, listing))) if self.may_stand_in(ask, &error) => {
-                let mut answer = aged(listing, Outcome::Stale, now.since(heard_at));
+            (Err(error), Some((heard_at, listing)))
+                if self.may_stand_in(standing.as_ref(), &error) =>
+            {
+                let right = standing.as_ref().map(|_| Right::Held);
+                let mut answer = aged(listing, Outcome::Stale, now.since(heard_at)).by(right);
                 answer.warning = Some(format!("stale, from weir's cache: {}", error.for_clients()));
                 Ok(answer)
             }

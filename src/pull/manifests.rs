@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::freshness::Freshness;
 use super::joint::Part;
 use super::question::{Heard, Known, Question, Told, What};
+use super::rights::{Evidence, Right};
+use super::standing::Standing;
 use super::{Answer, Ask, Error, ManifestHead, Outcome, Pull};
-use crate::clock::Timestamp;
-use crate::oci::{Digest, MANIFEST_BYTES_MAX, Manifest, Reference, Tag, Target};
+use crate::oci::{Digest, Manifest, Reference, Tag};
 use crate::store::TagRecord;
 use crate::upstream::{self, Fetched, Head, Remote};
 
@@ -23,6 +25,7 @@ impl Pull {
         ask: &Ask,
         reference: &Reference,
     ) -> Result<Answer<Arc<Manifest>>, Error> {
+        self.check_not_refused(ask)?;
         let answer = match reference {
             Reference::Digest(digest) => self.manifest_by_digest(ask, digest).await?,
             Reference::Tag(tag) => {
@@ -49,6 +52,7 @@ impl Pull {
         ask: &Ask,
         reference: &Reference,
     ) -> Result<Answer<ManifestHead>, Error> {
+        self.check_not_refused(ask)?;
         match reference {
             Reference::Tag(tag) => Ok(self
                 .by_tag(ask, tag, What::Digest)
@@ -56,8 +60,9 @@ impl Pull {
                 .map(|known| known.head())),
             Reference::Digest(digest) => {
                 if let Some(manifest) = self.stored_manifest(digest).await {
-                    self.confirm_named(ask, digest).await?;
-                    return Ok(Answer::new(ManifestHead::from(&*manifest), Outcome::Hit));
+                    let right = self.confirm_named(ask, digest).await?;
+                    let head = ManifestHead::from(&*manifest);
+                    return Ok(Answer::new(head, Outcome::Hit).by(right));
                 }
                 let answer = self.ask_upstream(ask, reference, What::Digest).await?;
                 Ok(answer.map(|known| known.head()))
@@ -71,8 +76,8 @@ impl Pull {
         digest: &Digest,
     ) -> Result<Answer<Arc<Manifest>>, Error> {
         if let Some(manifest) = self.stored_manifest(digest).await {
-            self.confirm_named(ask, digest).await?;
-            return Ok(Answer::new(manifest, Outcome::Hit));
+            let right = self.confirm_named(ask, digest).await?;
+            return Ok(Answer::new(manifest, Outcome::Hit).by(right));
         }
         let reference = Reference::Digest(*digest);
         let answer = self.ask_upstream(ask, &reference, What::Content).await?;
@@ -93,7 +98,10 @@ impl Pull {
     ) -> Result<Answer<Known>, Error> {
         let now = self.clock.now();
         let reference = Reference::Tag(tag.clone());
-        if self.missing.is_remembered(&ask.target, tag, now) {
+        let who = self.rights.who(&ask.identity);
+        let standing = self.rights.to_content(&ask.target, &ask.identity);
+        let standing = standing.as_ref();
+        if self.missing.is_remembered(who, &ask.target, tag, now) {
             return Err(Error::RememberedMissing {
                 target: ask.target.clone(),
                 reference,
@@ -107,16 +115,24 @@ impl Pull {
             .load()
             .judge(&ask.target, tag, cached.checked_at, now)
         {
-            Freshness::Fresh => return Ok(cached.answer(Outcome::Hit, now)),
-            Freshness::AnswerThenAsk => {
-                self.begin_asking(ask, &reference, what)?;
-                return Ok(cached.answer(Outcome::Hit, now));
+            Freshness::Fresh => {
+                let evidence = Evidence::Manifest(reference.clone());
+                let right = self.prove_right(ask, evidence).await?;
+                // That the tag means this is the upstream's word.
+                self.rights.place(&ask.target, &cached.known.head().digest);
+                return Ok(cached.answer(Outcome::Hit, now).by(right));
             }
-            Freshness::AskFirst | Freshness::Expired => {}
+            Freshness::AnswerThenAsk if self.is_known(standing) => {
+                self.begin_asking(ask, &reference, what)?;
+                let right = standing.map(|_| Right::Known);
+                return Ok(cached.answer(Outcome::Hit, now).by(right));
+            }
+            // Asking about the tag asks for the right as well.
+            Freshness::AnswerThenAsk | Freshness::AskFirst | Freshness::Expired => {}
         }
         match self.ask_upstream(ask, &reference, what).await {
             Ok(answer) => Ok(answer),
-            Err(error) if self.may_stand_in(ask, &error) => {
+            Err(error) if self.may_stand_in(standing, &error) => {
                 let judged = self
                     .rules
                     .load()
@@ -125,33 +141,12 @@ impl Pull {
                     return Err(error);
                 }
                 warn!(target = %ask.target, %tag, %error, "served stale: the upstream could not say");
-                let mut answer = cached.answer(Outcome::Stale, now);
+                let right = standing.map(|_| Right::Held);
+                let mut answer = cached.answer(Outcome::Stale, now).by(right);
                 answer.warning = Some(format!("stale, from weir's cache: {}", error.for_clients()));
                 Ok(answer)
             }
             Err(error) => Err(error),
-        }
-    }
-
-    /// Whether the cached tag may be served although asking failed: not when the upstream says that
-    /// the tag is gone, and not to a client whose own right the upstream did not confirm.
-    pub(super) fn may_stand_in(&self, ask: &Ask, error: &Error) -> bool {
-        match error {
-            Error::Upstream(error) => match &error.kind {
-                upstream::ErrorKind::NotFound => false,
-                upstream::ErrorKind::Refused { .. } => ask.identity == upstream::Identity::Stored,
-                upstream::ErrorKind::RateLimited { .. }
-                | upstream::ErrorKind::Away(_)
-                | upstream::ErrorKind::Wrong(_) => true,
-            },
-            Error::QuotaReserved { .. }
-            | Error::Stopping
-            | Error::Busy { .. }
-            | Error::Crowded { .. }
-            | Error::Store(_) => true,
-            Error::RememberedMissing { .. }
-            | Error::NotNamed { .. }
-            | Error::UnknownRegistry(_) => false,
         }
     }
 
@@ -172,7 +167,8 @@ impl Pull {
             Part::Began => Outcome::Miss,
             Part::Joined => Outcome::Joined,
         };
-        let mut answer = Answer::new(heard.known, outcome);
+        let asked = (ask.identity != upstream::Identity::Stored).then_some(Right::Asked);
+        let mut answer = Answer::new(heard.known, outcome).by(asked);
         answer.source = Some(heard.source);
         Ok(answer)
     }
@@ -186,17 +182,18 @@ impl Pull {
         let remote = self.remote(ask)?;
         let question = Question {
             target: ask.target.clone(),
-            identity: ask.identity.clone(),
+            who: self.rights.who(&ask.identity),
             reference: reference.clone(),
             what,
         };
         let work = || {
             let (pull, question) = (Arc::clone(self), question.clone());
+            let standing = self.rights.to_content(&ask.target, &ask.identity);
             async move {
                 let stop = pull.stop.clone();
                 tokio::select! {
                     () = stop.cancelled() => Err(Error::Stopping),
-                    told = pull.hear(&question, &remote) => told,
+                    told = pull.hear(&question, standing.as_ref(), &remote) => told,
                 }
             }
         };
@@ -204,26 +201,50 @@ impl Pull {
     }
 
     /// Asks, and puts what was heard into the cache.
-    async fn hear(self: Arc<Self>, question: &Question, remote: &Remote) -> Told {
+    async fn hear(
+        self: Arc<Self>,
+        question: &Question,
+        standing: Option<&Standing>,
+        remote: &Remote,
+    ) -> Told {
+        let asked_at = Instant::now();
+        let known_before = self.is_known(standing);
         let heard = match &question.reference {
             Reference::Digest(_) => match question.what {
                 What::Digest => self.hear_head(question, remote).await,
                 What::Content => self.fetch(question, remote, &question.reference).await,
             },
-            Reference::Tag(tag) => self.hear_tag(question, remote, tag).await,
+            Reference::Tag(tag) => self.hear_tag(question, standing, remote, tag).await,
         };
+        if let Some(standing) = standing {
+            self.note_right(standing, asked_at, heard.as_ref().map(|_| ()));
+        }
+        if let Ok(heard) = &heard {
+            self.rights
+                .place(&question.target, &heard.known.head().digest);
+        }
         if let (Reference::Tag(tag), Err(Error::Upstream(error))) = (&question.reference, &heard)
             && matches!(error.kind, upstream::ErrorKind::NotFound)
         {
-            self.store.index().remove_tag(&question.target, tag);
-            let missing_for = self.rules.load().missing_for;
+            // To somebody who may not see the tag it may be said as well.
+            if known_before {
+                self.store.index().remove_tag(&question.target, tag);
+            }
+            let (missing_for, now) = (self.rules.load().missing_for, self.clock.now());
             self.missing
-                .remember(&question.target, tag, self.clock.now(), missing_for);
+                .remember(question.who, &question.target, tag, now, missing_for);
         }
         heard
     }
 
-    async fn hear_tag(self: &Arc<Self>, question: &Question, remote: &Remote, tag: &Tag) -> Told {
+    async fn hear_tag(
+        self: &Arc<Self>,
+        question: &Question,
+        standing: Option<&Standing>,
+        remote: &Remote,
+        tag: &Tag,
+    ) -> Told {
+        let asked_at = Instant::now();
         let known_before = self.store.index().tag(&question.target, tag);
         // With nothing to stand in, a client waits for all of it together.
         let remote = &match known_before {
@@ -237,6 +258,10 @@ impl Pull {
             return Ok(heard);
         }
         let head = remote.head(&question.reference).await?;
+        if let Some(standing) = standing.filter(|_| head.answered) {
+            // Whatever becomes of the rest.
+            self.rights.grant(standing, asked_at);
+        }
         let Some(digest) = head.digest else {
             // This registry does not say which manifest it means; only a GET tells.
             self.spare_quota(question, remote, known_before.as_ref())
@@ -368,109 +393,6 @@ impl Pull {
             confirmed: false,
             source,
         })
-    }
-
-    /// Which digests this repository may be asked for, because this manifest of it names them.
-    pub(super) fn note_children(&self, target: &Target, manifest: &Manifest) {
-        match manifest.children() {
-            Ok(children) => {
-                self.sizes.note(&children);
-                let named = children.iter().map(|child| child.digest);
-                let mut digests = std::iter::once(manifest.digest).chain(named);
-                self.store.index().link(target, &mut digests);
-            }
-            Err(error) => {
-                warn!(%target, digest = %manifest.digest, %error, "manifest names nothing readable");
-                self.store
-                    .index()
-                    .link(target, &mut std::iter::once(manifest.digest));
-            }
-        }
-    }
-
-    fn remember_tag(&self, target: &Target, tag: &Tag, head: &ManifestHead) {
-        let record = TagRecord {
-            digest: head.digest,
-            media_type: head.media_type.clone(),
-            length: head.length,
-            checked_at: self.clock.now(),
-        };
-        self.store.index().set_tag(target, tag, &record);
-        self.store
-            .index()
-            .link(target, &mut std::iter::once(head.digest));
-    }
-
-    async fn cached_tag(&self, target: &Target, tag: &Tag, what: What) -> Option<CachedTag> {
-        let record = self.store.index().tag(target, tag)?;
-        let known = match (self.stored_manifest(&record.digest).await, what) {
-            (Some(manifest), _) => Known::Whole(manifest),
-            (None, What::Content) => return None,
-            (None, What::Digest) => Known::Head(ManifestHead {
-                digest: record.digest,
-                media_type: record.media_type,
-                length: record.length,
-            }),
-        };
-        Some(CachedTag {
-            known,
-            checked_at: record.checked_at,
-        })
-    }
-
-    /// The manifest from memory or disk. Its media type is the one it came with, else the one that
-    /// it tells itself.
-    pub(super) async fn stored_manifest(&self, digest: &Digest) -> Option<Arc<Manifest>> {
-        if let Some(manifest) = self.manifests.get(digest) {
-            return Some(manifest);
-        }
-        let bytes = match self.store.read(digest, MANIFEST_BYTES_MAX).await {
-            Ok(bytes) => bytes?,
-            Err(error) => {
-                warn!(%digest, %error, "stored manifest unreadable; it will be fetched again");
-                return None;
-            }
-        };
-        let media_type = match self.store.index().media_type(digest) {
-            Some(media_type) => media_type,
-            None => Manifest::sniff_media_type(&bytes).ok()?,
-        };
-        let manifest = Arc::new(Manifest {
-            digest: *digest,
-            media_type,
-            bytes,
-        });
-        self.manifests.insert(*digest, Arc::clone(&manifest));
-        Some(manifest)
-    }
-
-    /// Content that is here belongs to whoever has its repository: where no manifest of this
-    /// repository named it yet, its registry must say that it has it there.
-    async fn confirm_named(&self, ask: &Ask, digest: &Digest) -> Result<(), Error> {
-        if self.store.index().is_linked(&ask.target, digest) {
-            return Ok(());
-        }
-        // Boxed, as everywhere on the way of a hit: what is rare must not make every request's future
-        // large.
-        let (remote, reference) = (self.remote(ask)?, Reference::Digest(*digest));
-        Box::pin(remote.head(&reference)).await?;
-        if let Some(manifest) = self.manifests.get(digest) {
-            self.note_children(&ask.target, &manifest);
-        }
-        Ok(())
-    }
-}
-
-struct CachedTag {
-    known: Known,
-    checked_at: Timestamp,
-}
-
-impl CachedTag {
-    fn answer(self, outcome: Outcome, now: Timestamp) -> Answer<Known> {
-        let mut answer = Answer::new(self.known, outcome);
-        answer.age = Some(now.since(self.checked_at));
-        answer
     }
 }
 

@@ -1,6 +1,10 @@
-//! What the heart counts: flights and those who wait on them, pulls saved, content not stored.
+//! What the heart counts: flights and those who wait on them, pulls saved, content not stored,
+//! rights looked for.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use super::Error;
+use crate::upstream::ErrorKind;
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -13,6 +17,63 @@ pub struct Metrics {
     pub(super) uncached: IntCounter,
     pub(super) not_stored: IntCounter,
     pub(super) pulls_saved: IntCounter,
+    pub(super) rights: Rights,
+}
+
+/// What became of looking for a client's right, before something cached was given to it.
+#[derive(Clone)]
+pub(super) struct Rights {
+    pub(super) known: IntCounter,
+    pub(super) granted: IntCounter,
+    pub(super) refused: IntCounter,
+    pub(super) held: IntCounter,
+    missing: IntCounter,
+    failed: IntCounter,
+}
+
+impl Rights {
+    fn new(registry: &Registry) -> Self {
+        let rights = IntCounterVec::new(
+            Opts::new(
+                "weir_rights_total",
+                "Looks at the right of a client, where the registry decides it, by result.",
+            ),
+            &["result"],
+        )
+        .expect("the name and label are valid");
+        register(registry, &rights);
+        let of = |result: &str| rights.with_label_values(&[result]);
+        Rights {
+            known: of("known"),
+            granted: of("granted"),
+            refused: of("refused"),
+            held: of("held"),
+            missing: of("missing"),
+            failed: of("failed"),
+        }
+    }
+
+    /// Counts what a right that was asked for was not granted for.
+    pub(super) fn failed(&self, error: &Error) {
+        let kind = match error {
+            Error::Upstream(error) => Some(&error.kind),
+            Error::RememberedMissing { .. }
+            | Error::NotNamed { .. }
+            | Error::UnknownRegistry(_)
+            | Error::QuotaReserved { .. }
+            | Error::Busy { .. }
+            | Error::Crowded { .. }
+            | Error::Store(_)
+            | Error::Stopping => None,
+        };
+        let counter = match kind {
+            Some(ErrorKind::Refused { .. }) => &self.refused,
+            Some(ErrorKind::NotFound) => &self.missing,
+            Some(ErrorKind::RateLimited { .. } | ErrorKind::Away(_) | ErrorKind::Wrong(_))
+            | None => &self.failed,
+        };
+        counter.inc();
+    }
 }
 
 impl Metrics {
@@ -37,6 +98,7 @@ impl Metrics {
         };
         register(registry, &fills);
         Metrics {
+            rights: Rights::new(registry),
             flights: gauge(
                 "weir_flights",
                 "Transfers of blobs from upstreams under way.",

@@ -1,8 +1,10 @@
-//! Tags that an upstream said it does not have, remembered for a short while. Never digests: a blob
-//! or manifest that is missing now may be there after the push that a client waits for.
+//! Tags that an upstream said it does not have, remembered for a short while, for whom it said so:
+//! to others it may say something else. Never digests: a blob or manifest that is missing now may be
+//! there after the push that a client waits for.
 
 use std::time::Duration;
 
+use super::standing::Who;
 use crate::clock::Timestamp;
 use crate::oci::{Tag, Target};
 
@@ -10,7 +12,7 @@ use crate::oci::{Tag, Target};
 const ENTRIES_MAX: u64 = 10_000;
 
 pub(super) struct Missing {
-    until: moka::sync::Cache<(Target, Tag), Timestamp>,
+    until: moka::sync::Cache<(Who, Target, Tag), Timestamp>,
 }
 
 impl Missing {
@@ -22,6 +24,7 @@ impl Missing {
 
     pub(super) fn remember(
         &self,
+        who: Who,
         target: &Target,
         tag: &Tag,
         now: Timestamp,
@@ -29,12 +32,18 @@ impl Missing {
     ) {
         if !missing_for.is_zero() {
             self.until
-                .insert((target.clone(), tag.clone()), now.plus(missing_for));
+                .insert((who, target.clone(), tag.clone()), now.plus(missing_for));
         }
     }
 
-    pub(super) fn is_remembered(&self, target: &Target, tag: &Tag, now: Timestamp) -> bool {
-        let key = (target.clone(), tag.clone());
+    pub(super) fn is_remembered(
+        &self,
+        who: Who,
+        target: &Target,
+        tag: &Tag,
+        now: Timestamp,
+    ) -> bool {
+        let key = (who, target.clone(), tag.clone());
         match self.until.get(&key) {
             Some(until) if now < until => true,
             Some(_) => {

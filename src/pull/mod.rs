@@ -3,7 +3,8 @@
 //! A manifest is a hit, stale or a miss (`manifests.rs`, by the rules of `freshness.rs`); a blob is
 //! a file, or a flight that fills one (`blobs.rs`, `flight.rs`, `fill.rs`). However many clients ask,
 //! one question goes upstream at a time: manifests are asked for through `joint::Joint`, blobs
-//! through flights. This is the only room that knows both the store and the upstream.
+//! through flights. Where an upstream decides itself who may pull, its word comes before everything
+//! (`rights.rs`). This is the only room that knows both the store and the upstream.
 
 mod ahead;
 mod blobs;
@@ -12,14 +13,18 @@ mod fill;
 mod flight;
 mod freshness;
 mod joint;
+mod kept;
 mod listings;
 mod manifests;
 mod metrics;
 mod missing;
 mod question;
 mod reader;
+mod rights;
 mod segments;
+mod silence;
 mod sizes;
+mod standing;
 mod through;
 
 use std::sync::Arc;
@@ -39,6 +44,7 @@ pub use blobs::Blob;
 pub use error::Error;
 pub use metrics::Metrics;
 pub use reader::{Piece, Reader};
+pub use rights::Right;
 
 /// Bytes of manifests that are kept in memory at most.
 const MANIFEST_MEMORY_BYTES: u64 = 16 << 20;
@@ -55,6 +61,8 @@ pub struct Pull {
     listings: listings::Listings,
     missing: missing::Missing,
     sizes: sizes::Sizes,
+    rights: standing::Rights,
+    right_asks: Arc<joint::Joint<rights::Asked, rights::Told>>,
     flights: Arc<flight::Flights>,
     segments: segments::Pool,
     metrics: Metrics,
@@ -84,6 +92,8 @@ pub struct Answer<T> {
     pub warning: Option<String>,
     /// Who was asked, where somebody was.
     pub source: Option<Source>,
+    /// How it was known that the client may have it, where the upstream decides that.
+    pub right: Option<Right>,
 }
 
 impl<T> Answer<T> {
@@ -94,6 +104,7 @@ impl<T> Answer<T> {
             age: None,
             warning: None,
             source: None,
+            right: None,
         }
     }
 
@@ -104,7 +115,13 @@ impl<T> Answer<T> {
             age: self.age,
             warning: self.warning,
             source: self.source,
+            right: self.right,
         }
+    }
+
+    fn by(mut self, right: Option<Right>) -> Self {
+        self.right = right;
+        self
     }
 }
 
@@ -164,6 +181,8 @@ impl Pull {
             listings: listings::memory(),
             missing: missing::Missing::new(),
             sizes: sizes::Sizes::new(),
+            rights: standing::Rights::new(config),
+            right_asks: Arc::default(),
             flights: Arc::new(flight::Flights::new(config.cache.flights_max)),
             segments: segments::Pool::new(config.upstream.parallel_above),
             metrics,
@@ -172,10 +191,12 @@ impl Pull {
         })
     }
 
-    /// Takes up changed rules about tags and limits of transfers; what is under way goes on.
+    /// Takes up changed rules about tags and rights, and limits of transfers; what is under way goes
+    /// on.
     pub fn reload(&self, config: &Config) {
         self.rules
             .store(Arc::new(freshness::Rules::new(&config.tags)));
+        self.rights.reload(config);
         self.flights.set_limit(config.cache.flights_max);
         self.segments
             .set_parallel_above(config.upstream.parallel_above);

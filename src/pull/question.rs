@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
+use super::standing::Who;
 use super::{Error, ManifestHead};
 use crate::oci::{Manifest, Reference, Target};
-use crate::upstream::{self, Source};
+use crate::upstream::Source;
 
 /// What is asked upstream once for everybody who wants to know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Question {
     pub(super) target: Target,
-    pub(super) identity: upstream::Identity,
+    pub(super) who: Who,
     pub(super) reference: Reference,
     pub(super) what: What,
 }

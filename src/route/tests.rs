@@ -1,5 +1,7 @@
 //! Routing, case by case and with anything a client may send.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -19,6 +21,8 @@ fn registry(name: &str, default: bool, hosts: &[&str]) -> Arc<Registry> {
         token_services: Vec::new(),
         quota_reserve: 0,
         auth: RegistryAuth::Stored,
+        right_for: Duration::ZERO,
+        right_held_for: Duration::ZERO,
         credentials: Vec::new(),
     })
 }

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use http::{Response, header};
 
 use super::body::Body;
-use super::corridor::{Walk, text};
+use super::corridor::{Walk, identity, text};
 use super::family::Family;
 use super::query::parameter;
 use super::record::Record;
 use super::refusal::Refusal;
-use super::respond::{self, Asked};
+use super::respond::{self, Asked, Shown};
 use super::{answer, listings};
 use crate::access::Client;
 use crate::metrics::{Kind, Outcome};
-use crate::oci::{Digest, Manifest, Reference};
+use crate::oci::{Digest, Manifest, Reference, Target};
 use crate::pull::{self, Answer, Ask, ManifestHead};
 use crate::upstream::Identity;
 
@@ -117,12 +117,20 @@ impl Walk<'_> {
         let of = of.transpose().map_err(|error| respond::unrouted(&error))?;
         let mut targets = self.server.pull.catalog();
         targets.retain(|target| {
-            of.is_none_or(|registry| target.registry == *registry)
-                && self.front.access.permits(client, target).is_ok()
+            of.is_none_or(|registry| target.registry == *registry) && self.may_see(client, target)
         });
         targets.sort();
         record.outcome = Outcome::Hit;
         listings::catalog(&targets, self.parts)
+    }
+
+    /// Whether the client may know that a repository is cached: by the rules and, where the upstream
+    /// decides itself, by what it lately said. Nobody is asked for the sake of a list.
+    fn may_see(&self, client: &Client, target: &Target) -> bool {
+        let access = &self.front.access;
+        let shown = access.shown_by(client, target).map(identity);
+        access.permits(client, target).is_ok()
+            && shown.is_some_and(|identity| self.server.pull.knows_right(target, &identity))
     }
 
     fn asked<'a>(&self, kind: Kind, ask: &'a Ask, reference: Option<&'a Reference>) -> Asked<'a> {
@@ -131,7 +139,11 @@ impl Walk<'_> {
             target: &ask.target,
             reference,
             family: Family::of(text(&self.parts.headers, header::USER_AGENT)),
-            own_login: matches!(ask.identity, Identity::Client(_)),
+            shown: match &ask.identity {
+                Identity::Stored => Shown::Stored,
+                Identity::Client(login) => Shown::Login(&login.username),
+                Identity::Nobody => Shown::Nothing,
+            },
         }
     }
 }
@@ -143,11 +155,13 @@ fn with_head(answer: Answer<Arc<Manifest>>) -> Answer<ManifestHead> {
         age: answer.age,
         warning: answer.warning,
         source: answer.source,
+        right: answer.right,
     }
 }
 
 fn note<T>(record: &mut Record, answer: &Answer<T>) {
     record.source = answer.source.clone();
+    record.right = answer.right;
     record.outcome = match answer.outcome {
         pull::Outcome::Hit => Outcome::Hit,
         pull::Outcome::Stale => Outcome::Stale,

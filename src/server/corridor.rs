@@ -21,7 +21,7 @@ use super::record::Record;
 use super::refusal::Refusal;
 use super::respond;
 use super::{Server, answer};
-use crate::access::{Arrival, Client, Denied, Subject, Unidentified};
+use crate::access::{Arrival, Client, Denied, Shown, Subject, Unidentified};
 use crate::metrics::{Kind, Outcome, PullStatus};
 use crate::oci::{ErrorCode, InvalidRequest, Name, Request};
 use crate::pull::Ask;
@@ -175,22 +175,29 @@ impl Walk<'_> {
             }
             respond::denied(error, &target)
         })?;
-        let identity = match access.login_for(client, &target) {
-            Some(login) => Identity::Client(ClientLogin {
-                username: login.username.clone(),
-                secret: login.secret.clone(),
-            }),
-            None => Identity::Stored,
-        };
+        let shown = access.shown_by(client, &target);
+        let identity = shown.map(identity).ok_or(Denied::NeedsLogin);
         Ok(Ask {
+            identity: identity.map_err(|error| respond::denied(error, &target))?,
             target,
-            identity,
             trace: record.trace.clone(),
         })
     }
 
     pub(super) fn is_get(&self) -> bool {
         self.parts.method == Method::GET
+    }
+}
+
+/// The client's own login goes on to the upstream that judges it, and nowhere else.
+pub(super) fn identity(shown: Shown<'_>) -> Identity {
+    match shown {
+        Shown::Stored => Identity::Stored,
+        Shown::Nothing => Identity::Nobody,
+        Shown::Login(login) => Identity::Client(ClientLogin {
+            username: login.username.clone(),
+            secret: login.secret.clone(),
+        }),
     }
 }
 

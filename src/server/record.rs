@@ -16,6 +16,7 @@ use super::send::Cut;
 use crate::access::Client;
 use crate::metrics::{Kind, Outcome, PullStatus};
 use crate::oci::{Digest, Reference, Target};
+use crate::pull::Right;
 use crate::upstream::{Source, TraceParent};
 
 pub(super) struct Record {
@@ -31,6 +32,8 @@ pub(super) struct Record {
     pub(super) reference: Option<Reference>,
     pub(super) digest: Option<Digest>,
     pub(super) source: Option<Source>,
+    /// How it was known that the client may have it, where the upstream decides that.
+    pub(super) right: Option<Right>,
     pub(super) outcome: Outcome,
     /// How the pull went, where this request is one.
     pub(super) pull_status: Option<PullStatus>,
@@ -66,6 +69,7 @@ impl Record {
             reference: None,
             digest: None,
             source: None,
+            right: None,
             outcome: Outcome::Error,
             pull_status: None,
             series: None,
@@ -154,6 +158,7 @@ impl Record {
             },
             ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             upstream = self.source.as_ref().map(|source| &*source.endpoint),
+            right = self.right.map(Right::as_str),
             credential = self.source.as_ref().map(|source| &*source.credential),
             "request"
         );

@@ -28,8 +28,18 @@ pub(super) struct Asked<'a> {
     pub(super) target: &'a Target,
     pub(super) reference: Option<&'a Reference>,
     pub(super) family: Family,
-    /// Whether the upstream saw the client's own login and not weir's credentials.
-    pub(super) own_login: bool,
+    pub(super) shown: Shown<'a>,
+}
+
+/// Whose credentials the upstream saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown<'a> {
+    /// weir's.
+    Stored,
+    /// The login of the client, by its user name.
+    Login(&'a str),
+    /// None, since the client has none.
+    Nothing,
 }
 
 pub(super) fn invalid_request(error: &InvalidRequest) -> Refusal {
@@ -129,17 +139,14 @@ pub(super) fn panicked() -> Refusal {
 }
 
 fn upstream_failed(error: &upstream::Error, asked: &Asked<'_>) -> Refusal {
-    if let (ErrorKind::Refused { status, .. }, true) = (&error.kind, asked.own_login) {
-        let Target {
-            registry,
-            repository,
-        } = asked.target;
-        let message = format!("{registry} refuses {repository} to your login (status {status})");
-        return Refusal::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message);
+    if let ErrorKind::Refused { status, .. } = &error.kind
+        && let Some(refusal) = refused_to_client(asked, *status)
+    {
+        return refusal;
     }
     let message = story(error, asked);
     if asked.kind == Kind::Blob {
-        return blob_failed(error, message);
+        return blob_failed(error, asked, message);
     }
     match &error.kind {
         ErrorKind::NotFound => {
@@ -160,9 +167,41 @@ fn upstream_failed(error: &upstream::Error, asked: &Asked<'_>) -> Refusal {
     }
 }
 
+/// The upstream decides itself, and has decided; `None`: it was weir that it refused. Who has shown no
+/// login is asked for one, as the registry itself would do.
+fn refused_to_client(asked: &Asked<'_>, status: u16) -> Option<Refusal> {
+    let Target {
+        registry,
+        repository,
+    } = asked.target;
+    match asked.shown {
+        Shown::Stored => None,
+        Shown::Login(user) => {
+            let message = format!(
+                "{registry} refuses {repository} to your login {user:?} (status {status}): check \
+                 the password, and whether this account may pull it"
+            );
+            let denied = Refusal::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message);
+            Some(denied)
+        }
+        Shown::Nothing => {
+            let message = format!(
+                "{registry} refuses {repository} to whoever is not logged in (status {status}): log \
+                 in to this weir with your account at {registry}"
+            );
+            let unknown = Refusal::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message);
+            Some(unknown)
+        }
+    }
+}
+
 /// Whatever the reason, a blob that can't be had is a 404. The retries were made inside; docker
 /// would repeat a 5xx for a minute, and goes elsewhere at once on a 404.
-fn blob_failed(error: &upstream::Error, message: String) -> Refusal {
+fn blob_failed(error: &upstream::Error, asked: &Asked<'_>, message: String) -> Refusal {
+    if asked.shown != Shown::Stored {
+        // It may be there; whether this client may have it could not be asked.
+        return Refusal::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, message);
+    }
     let message = match &error.kind {
         ErrorKind::NotFound => message,
         ErrorKind::Refused { .. }
@@ -203,9 +242,14 @@ fn unknown(kind: Kind) -> ErrorCode {
     }
 }
 
-/// `docker.io at https://registry-1.docker.io has no library/alpine:3.99`
+/// `docker.io at https://registry-1.docker.io has no library/alpine:3.99`. Where clients have rights of
+/// their own, no endpoint is named: it would tell what was asked anew, and so what is cached.
 fn missing(error: &upstream::Error, asked: &Asked<'_>) -> String {
-    let (place, repository) = (error.place(), &asked.target.repository);
+    let place = match asked.shown {
+        Shown::Stored => error.place(),
+        Shown::Login(_) | Shown::Nothing => error.registry.to_string(),
+    };
+    let repository = &asked.target.repository;
     match asked.reference {
         Some(Reference::Tag(tag)) => format!("{place} has no {repository}:{tag}"),
         Some(Reference::Digest(digest)) => format!("{place} has no {repository}@{digest}"),

@@ -8,6 +8,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use tracing::warn;
+
 use crate::clock::Timestamp;
 use crate::oci::{Algorithm, Digest};
 
@@ -24,8 +26,21 @@ const BAD_INDEX: &str = "index.bad-";
 #[derive(Debug)]
 pub(super) struct Layout {
     directory: PathBuf,
-    /// Unlocked when the file is closed, so also when the process dies.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The file `lock`, locked. The lock also ends when the process dies.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a program that is being started (a credential helper) holds
+    /// a copy of it until its `exec`, and the lock with it.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            warn!(%error, "the lock of the cache directory ends with this process only");
+        }
+    }
 }
 
 impl Layout {
@@ -148,7 +163,7 @@ fn unwritable(path: &Path, source: io::Error) -> OpenError {
     }
 }
 
-fn take_lock(directory: &Path) -> Result<File, OpenError> {
+fn take_lock(directory: &Path) -> Result<Lock, OpenError> {
     let path = directory.join("lock");
     let mut file = File::options()
         .read(true)
@@ -175,5 +190,5 @@ fn take_lock(directory: &Path) -> Result<File, OpenError> {
     file.set_len(0)
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(|source| unwritable(&path, source))?;
-    Ok(file)
+    Ok(Lock(file))
 }

@@ -101,6 +101,7 @@ impl Registry {
         identity: &Identity,
     ) -> Result<Option<Arc<Credential>>, Fault> {
         match identity {
+            Identity::Nobody => Ok(None),
             Identity::Client(login) => Ok(Some(self.credentials.of_client(login))),
             Identity::Stored => {
                 let place = Place {

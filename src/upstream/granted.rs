@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// A token whose lifetime is not stated holds this long.
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(60);
 /// No token is kept longer, whatever its service says.
-const LIFETIME_MAX: Duration = Duration::from_secs(12 * 3600);
+pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(12 * 3600);
 
 #[derive(Deserialize)]
 pub(super) struct Granted {

@@ -257,6 +257,8 @@ pub enum Identity {
     Stored,
     /// With the client's own login (SPEC 4.5).
     Client(ClientLogin),
+    /// With nothing: for a client that has no login, where clients' own logins count.
+    Nobody,
 }
 
 /// What a client said who it is.
@@ -295,6 +297,9 @@ pub struct Source {
 /// What a HEAD of a manifest told. A registry may leave out any of it.
 #[derive(Debug, Clone)]
 pub struct Head {
+    /// Whether the registry gave an answer: one that serves no HEAD tells nothing, not even that
+    /// whoever asks may ask.
+    pub answered: bool,
     pub digest: Option<Digest>,
     pub media_type: Option<MediaType>,
     pub length: Option<u64>,

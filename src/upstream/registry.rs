@@ -11,6 +11,7 @@ use tower::retry::budget::TpsBudget;
 use super::StartError;
 use super::credentials::Credentials;
 use super::endpoint::Endpoint;
+use super::granted::LIFETIME_MAX;
 use super::metrics::{Metrics, RegistryMetrics};
 use super::quota::QuotaState;
 use super::token_service::TokenService;
@@ -95,6 +96,7 @@ impl Registry {
             connect_timeout: shared.limits.connect_timeout,
             header_timeout: shared.limits.header_timeout,
             clock: shared.clock,
+            lifetime_max: token_lifetime_max(config),
         };
         let endpoint = |said: &config::Endpoint| {
             let mut kept = before.iter().flat_map(|before| &before.endpoints);
@@ -104,8 +106,10 @@ impl Registry {
             }
         };
         // Tokens of a service that is no longer allowed are worth nothing.
-        let same_services =
-            before.filter(|before| before.config.token_services == config.token_services);
+        let same_services = before.filter(|before| {
+            before.config.token_services == config.token_services
+                && before.config.auth == config.auth
+        });
         let tokens = Tokens::new(
             service,
             same_services.map(|before| &before.tokens),
@@ -176,5 +180,14 @@ impl Registry {
     /// Whether the URL is at one of the endpoints that the config names.
     pub(super) fn is_own(&self, uri: &Uri, endpoint: &Endpoint) -> bool {
         super::address::origin(uri) == *endpoint.origin
+    }
+}
+
+/// How long a token is used at most. With the clients' own logins no longer than a right is taken as
+/// known: a token outlives the withdrawal of what it was granted for, and the password.
+fn token_lifetime_max(config: &config::Registry) -> Duration {
+    match config.auth {
+        config::RegistryAuth::Stored => LIFETIME_MAX,
+        config::RegistryAuth::Client => config.right_for.min(LIFETIME_MAX),
     }
 }

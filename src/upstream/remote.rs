@@ -66,6 +66,7 @@ impl Remote {
                     let source = self.source_without_answer(&turn.endpoint);
                     turn.well();
                     return Ok(Head {
+                        answered: false,
                         digest: None,
                         media_type: None,
                         length: None,
@@ -265,6 +266,7 @@ fn head(reference: &Reference, answer: Answer) -> Head {
         Reference::Tag(_) => content::stated_digest(headers),
     };
     Head {
+        answered: true,
         digest,
         media_type: content::stated_type(headers),
         length: length(headers),

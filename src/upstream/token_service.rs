@@ -66,6 +66,8 @@ pub(super) struct TokenService {
     pub(super) connect_timeout: Duration,
     pub(super) header_timeout: Duration,
     pub(super) clock: Clock,
+    /// No token is used longer, whatever its service says.
+    pub(super) lifetime_max: Duration,
 }
 
 impl TokenService {
@@ -246,7 +248,7 @@ impl TokenService {
         // The text of a parse error could quote the token.
         let granted: Granted =
             serde_json::from_slice(&body).map_err(|_| protocol("it is not its JSON"))?;
-        let lifetime = granted.lifetime();
+        let lifetime = granted.lifetime().min(self.lifetime_max);
         let secret = granted
             .token()
             .ok_or_else(|| protocol("there is no token in it"))?;

@@ -4,11 +4,12 @@ set -euo pipefail
 
 packages=(
   docker-registry nginx-light                        # upstreams
-  docker.io containerd skopeo podman                 # clients
+  docker.io containerd skopeo podman buildah         # clients
   runc iptables uidmap                               # what they need to unpack and run
   busybox-static                                     # what the images hold
   apache2-utils curl jq openssl iproute2 util-linux  # htpasswd, and tools of the scripts
   python3 python3-jwt python3-cryptography           # the token service
+  python3-yaml                                       # to read what is printed for k3s
   prometheus                                         # promtool
 )
 

@@ -66,6 +66,28 @@ CONF
   wait_for nginx 20 answers "http://127.0.0.1:$SLOW/v2/"
 }
 
+front() { # front NAME SERVER: an nginx of its own with this server, started anew
+  local folder=$STATE/front-$1
+  end "$1"
+  rm -rf "$folder" && mkdir -p "$folder"
+  cat >"$STATE/conf/$1.conf" <<CONF
+daemon off;
+worker_processes 1;
+pid $folder/pid;
+error_log $STATE/log/$1-error.log warn;
+events {}
+http {
+  log_format seconds '\$msec \$request_method \$host\$request_uri';
+  access_log off;
+  client_body_temp_path $folder/body; proxy_temp_path $folder/proxy;
+  fastcgi_temp_path $folder/f; uwsgi_temp_path $folder/u; scgi_temp_path $folder/s;
+  server { $2 }
+}
+CONF
+  spawn "$1" nginx -c "$STATE/conf/$1.conf" -e "$STATE/log/$1-error.log"
+  wait_for "$1" 20 test -s "$folder/pid"
+}
+
 # ---- images ----
 
 push() { # push FROM TO [CREDENTIALS]
@@ -99,14 +121,19 @@ digest_of() { # digest_of IMAGE-FOLDER: of what its tag names
 # `mark` remembers how long each log is; `asked` counts from there on.
 mark() {
   local name
-  for name in hub private slow; do wc -l <"$STATE/log/$name.log" >"$STATE/run/$name.mark"; done
-  { wc -l <"$STATE/log/token.jsonl" || echo 0; } >"$STATE/run/token.mark" 2>/dev/null
+  for name in hub private slow front weir given-up-seen; do
+    { cat "$STATE/log/$name.log" 2>/dev/null || true; } | wc -l >"$STATE/run/$name.mark"
+  done
+  { cat "$STATE/log/token.jsonl" 2>/dev/null || true; } | wc -l >"$STATE/run/token.mark"
+}
+since_mark() { # since_mark NAME: the lines of its log
+  { cat "$STATE/log/$1.log" 2>/dev/null || true; } | tail -n +"$(($(cat "$STATE/run/$1.mark") + 1))"
 }
 
 # asked NAME METHOD KIND: how many requests were answered since the mark; KIND is manifests, blobs,
 # ping, or refused: a 401 is the question for credentials and counted only there.
 asked() {
-  tail -n +"$(($(cat "$STATE/run/$1.mark") + 1))" "$STATE/log/$1.log" |
+  since_mark "$1" |
     awk -v method="$2" -v kind="$3" '
       match($0, /"(GET|HEAD) [^"]*" [0-9]+/) {
         split(substr($0, RSTART + 1, RLENGTH - 1), part, /[" ]+/)
@@ -120,11 +147,11 @@ asked() {
       END { print n + 0 }'
 }
 fetched_twice() { # fetched_twice NAME: blobs that were sent more than once since the mark
-  tail -n +"$(($(cat "$STATE/run/$1.mark") + 1))" "$STATE/log/$1.log" |
+  since_mark "$1" |
     sed -nE 's/.*"GET [^"]*\/blobs\/([^ ?"]*)[^"]*" 20[06] .*/\1/p' | sort | uniq -d
 }
 sent() { # sent NAME: bytes of blobs since the mark
-  tail -n +"$(($(cat "$STATE/run/$1.mark") + 1))" "$STATE/log/$1.log" |
+  since_mark "$1" |
     awk '/"GET [^"]*\/blobs\// { match($0, /" [0-9]+ [0-9]+/); split(substr($0, RSTART), p, " "); n += p[3] } END { print n + 0 }'
 }
 tokens_asked() { tail -n +"$(($(cat "$STATE/run/token.mark") + 1))" "$STATE/log/token.jsonl" | wc -l; }
@@ -132,6 +159,6 @@ tokens_asked() { tail -n +"$(($(cat "$STATE/run/token.mark") + 1))" "$STATE/log/
 upstream_saw() { # upstream_saw NAME: the line of the table
   local manifests blobs heads extra=''
   heads=$(asked "$1" HEAD manifests) manifests=$(asked "$1" GET manifests) blobs=$(asked "$1" GET blobs)
-  [ "$1" != hub ] || extra=", $(tokens_asked) tokens"
+  [[ $1 != hub && $1 != front ]] || extra=", $(tokens_asked) tokens"
   echo "$heads HEAD + $manifests GET manifests, $blobs GET blobs$extra"
 }

@@ -1,6 +1,46 @@
 # shellcheck shell=bash
 # The proxy under test: weir, configured for the upstreams of origin.sh. Sourced by `run`.
 
+# How clients come in: SCHEME http or https; ACCESS open, or login: who may pull what is then a
+# matter of rules, ci all of docker.io and guest only its official images.
+SCHEME=http ACCESS=open
+CI=ci-secret GUEST=guest-secret
+
+# By this name clients know weir; hosts_conf has it mean this machine.
+WEIR_HOST=weir.test:$WEIR
+
+weir_certificate() { # a CA that no client's system trusts, and weir's certificate
+  (
+    cd "$STATE/conf"
+    openssl ecparam -name prime256v1 -genkey -noout -out weir-ca.key
+    openssl req -x509 -new -key weir-ca.key -days 30 -subj '/CN=e2e weir CA' -out weir-ca.pem
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=weir.test \
+      -keyout weir.key -out weir.csr
+    openssl x509 -req -in weir.csr -CA weir-ca.pem -CAkey weir-ca.key -CAcreateserial -days 30 \
+      -extfile <(echo subjectAltName=DNS:weir.test) -out weir.pem
+  ) >"$STATE/log/openssl" 2>&1
+}
+
+weir_door() { # the parts of the configuration that SCHEME and ACCESS stand for
+  if [ "$SCHEME" = https ]; then
+    printf '[server.tls]\ncertificate = "%s"\nkey = "%s"\n' "$STATE/conf/weir.pem" "$STATE/conf/weir.key"
+  fi
+  [ "$ACCESS" = login ] || return 0
+  htpasswd -Bbn -C 4 ci "$CI" >"$STATE/conf/weir-users"
+  htpasswd -Bbn -C 4 guest "$GUEST" >>"$STATE/conf/weir-users"
+  cat <<TOML
+[access]
+anonymous = false
+htpasswd = "$STATE/conf/weir-users"
+[[access.rules]]
+users = ["ci"]
+allow = ["docker.io/**"]
+[[access.rules]]
+users = ["guest"]
+allow = ["docker.io/library/*"]
+TOML
+}
+
 weir_conf() { # weir_conf DIRECTORY: the configuration with this cache directory
   umask 077
   printf '%s' alice-secret >"$STATE/conf/alice.password"
@@ -39,6 +79,8 @@ password_file = "$STATE/conf/bob.password"
 
 [registries."slow.test"]
 endpoints = ["http://127.0.0.1:$SLOW"]
+
+$(weir_door)
 TOML
 }
 

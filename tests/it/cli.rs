@@ -215,6 +215,9 @@ credentials = [{ username = "bot", password = "hunter2" }, { for = "acme/", help
 [registries."r.example"]
 default = true
 endpoints = ["https://one.example", "https://two.example/base"]
+[registries."quay.io"]
+auth = "client"
+right_held_for = "10m"
 "#;
     let desk = Desk::new();
     let ended = desk.check(text, &[]);
@@ -231,6 +234,7 @@ endpoints = ["https://one.example", "https://two.example/base"]
         "registries  10",
         "  docker.io            https://registry-1.docker.io, anonymous",
         "  ghcr.io              https://ghcr.io, bot by password; acme/* as docker-credential-gh, also as ghcr.mirror",
+        "  quay.io              https://quay.io, the client's own login, whose right is known for 1m and held for 10m while the registry is away",
         "  r.example            https://one.example, https://two.example/base, anonymous (default)",
         "ok",
     ] {

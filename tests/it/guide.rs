@@ -80,6 +80,42 @@ fn every_configuration_in_the_guide_and_the_readme_loads() {
     }
 }
 
+/// What the tutorial shows of one command.
+fn shown(page: &str, command: &str, beginning: &str) -> String {
+    let start = format!("$ {command}\n{beginning}");
+    let blocks = blocks(page, "console");
+    let block = blocks.iter().find(|block| block.starts_with(&start));
+    let block = block.unwrap_or_else(|| panic!("the tutorial has no {start:?}"));
+    block.split_once('\n').expect("an output").1.to_owned()
+}
+
+#[test]
+fn the_tutorial_shows_what_weir_prints() {
+    let page = read("src/guide/tutorial.md");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("weir.toml");
+    let printed = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(arguments)
+            .current_dir(directory.path())
+            .env_clear()
+            .output()
+            .expect("weir runs");
+        String::from_utf8(output.stdout).expect("text") + &String::from_utf8_lossy(&output.stderr)
+    };
+    let config = &blocks(&page, "toml")[0];
+    std::fs::write(&file, config).expect("a file");
+    assert_eq!(printed(&["check"]), shown(&page, "weir check", "file"));
+    let resolve = ["resolve", "alpine:3.20"];
+    assert_eq!(
+        printed(&resolve),
+        shown(&page, "weir resolve alpine:3.20", "alpine")
+    );
+    let wrong = config.replace("max_size = \"20GiB\"", "max_sise = \"20 gigs\"");
+    std::fs::write(&file, wrong).expect("a file");
+    assert_eq!(printed(&["check"]), shown(&page, "weir check", "1 problem"));
+}
+
 fn help(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_weir"))
         .args(arguments)

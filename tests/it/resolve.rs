@@ -98,3 +98,16 @@ async fn a_cached_image_is_known_while_weir_runs_and_after() {
     let (_, told) = resolve(&house, &["acme/app:1"]).await;
     assert_eq!(told[0]["cached"]["digest"], digest, "{told}");
 }
+
+#[tokio::test]
+async fn it_says_where_the_clients_own_login_counts() {
+    let upstream = Upstream::start().await;
+    let house =
+        House::in_front_of(&upstream).config("[registries.\"docker.io\"]\nauth = \"client\"");
+    let (code, told) = resolve(&house, &["acme/app"]).await;
+    assert_eq!(code, Some(0));
+    let endpoint = &told[0]["endpoints"][0];
+    assert_eq!(endpoint["credential"], "auth = \"client\"");
+    let why = endpoint["steps"][0]["why"].as_str().expect("a reason");
+    assert!(why.contains("each client brings"), "{why}");
+}

@@ -84,3 +84,23 @@ async fn wrong_usage_of_setup_ends_with_2() {
     let (_, completions, _) = said(&house.run(&["completions", "bash"]).await);
     assert!(completions.contains("containerd podman crio"), "no clients");
 }
+
+#[tokio::test]
+async fn the_readme_shows_what_is_printed() {
+    let readme = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).expect("the README");
+    let house = House::empty();
+    let mut count = 0;
+    for block in readme.split("```console\n$ weir setup ").skip(1) {
+        let (block, _) = block.split_once("```").expect("a block ends");
+        let (line, shown) = block.split_once('\n').expect("lines");
+        let arguments: Vec<_> = ["setup"].into_iter().chain(line.split(' ')).collect();
+        let (_, out, err) = said(&house.run(&arguments).await);
+        match shown.strip_suffix("…\n") {
+            Some(beginning) => assert!(out.starts_with(beginning), "{line}: {err}{out}"),
+            None => assert_eq!(out, shown, "{line}"),
+        }
+        count += 1;
+    }
+    assert!(count >= 3, "{count}");
+}

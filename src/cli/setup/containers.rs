@@ -10,8 +10,14 @@ use super::site::Site;
 
 pub(super) fn podman(site: &Site) -> Plan {
     let mut plan = shared(site);
+    plan.note("The file is read with every command, nothing has to be restarted.");
     if site.login {
-        plan.then(format!("podman login {}", site.authority));
+        let plain = if site.https {
+            ""
+        } else {
+            "--tls-verify=false "
+        };
+        plan.then(format!("podman login {plain}{}", site.authority));
         plan.note(
             "podman login is for the user who runs it; buildah and skopeo take the same login.",
         );

@@ -38,6 +38,13 @@ pub(super) fn plan(site: &Site) -> Plan {
     if site.login {
         plan.then(format!("docker login {}", site.authority));
     }
+    if site.login && site.ca.is_some() {
+        plan.note(
+            "docker with containerd's image store (26.1 was tried) asks for tokens without looking \
+             into certs.d: there the CA has to be one that the system trusts \
+             (update-ca-certificates), and docker restarted.",
+        );
+    }
     explain(&mut plan, site, hub.map(|hub| &**hub), mirror.is_some());
     plan
 }

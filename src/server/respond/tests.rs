@@ -27,7 +27,7 @@ fn refusal(kind: Kind, family: Family, error: &pull::Error) -> Refusal {
         target: &target,
         reference: Some(&reference),
         family,
-        own_login: false,
+        shown: Shown::Stored,
     };
     pull_failed(error, &asked)
 }

@@ -96,7 +96,7 @@ impl Staged {
         Arc::clone(&self.pen.file)
     }
 
-    /// Bytes that are in the file and hashed.
+    /// Bytes that are in the file.
     pub fn written(&self) -> u64 {
         *self.pen.frontier().borrow()
     }

@@ -34,6 +34,8 @@ pub enum CredentialOutcome {
         username: Option<String>,
         secret_length: usize,
     },
+    /// The client's own login is used, and nothing of weir's.
+    ClientsOwn,
     /// A program would be asked, and its answer used.
     WouldAsk,
     /// It applies, and could not be had.
@@ -47,6 +49,7 @@ impl CredentialTrace {
     pub fn used(&self) -> Option<&CredentialStep> {
         self.steps.iter().find(|step| match step.outcome {
             CredentialOutcome::Used { .. }
+            | CredentialOutcome::ClientsOwn
             | CredentialOutcome::WouldAsk
             | CredentialOutcome::Missing { .. } => true,
             CredentialOutcome::Passed { .. } => false,
@@ -77,6 +80,9 @@ impl fmt::Display for CredentialOutcome {
                 let user = username.as_deref().unwrap_or("(identity token)");
                 write!(f, "used, user {user}, secret of {secret_length} characters")
             }
+            CredentialOutcome::ClientsOwn => {
+                f.write_str("used: the login that each client brings; weir shows none of its own")
+            }
             CredentialOutcome::WouldAsk => f.write_str("would be asked"),
             CredentialOutcome::Missing { why } => write!(f, "missing: {why}"),
             CredentialOutcome::Passed { why } => f.write_str(why),
@@ -91,6 +97,12 @@ impl Credentials {
         registry: &config::Registry,
         place: Place<'_>,
     ) -> Vec<CredentialStep> {
+        if registry.auth == config::RegistryAuth::Client {
+            return vec![CredentialStep {
+                source: "auth = \"client\"".to_owned(),
+                outcome: CredentialOutcome::ClientsOwn,
+            }];
+        }
         let mut steps = Vec::new();
         let fitting = entries_that_fit(registry, place);
         for entry in &registry.credentials {

@@ -30,6 +30,8 @@ pub(super) fn registry(name: &str, endpoints: &[&str]) -> config::Registry {
         token_services: Vec::new(),
         quota_reserve: 0,
         auth: RegistryAuth::Stored,
+        right_for: Duration::from_secs(60),
+        right_held_for: Duration::from_secs(3600),
         credentials: Vec::new(),
     }
 }

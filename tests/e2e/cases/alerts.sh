@@ -4,31 +4,13 @@
 
 proxy_down TERM
 quota_front() { # quota_front N: the hub, stating N of 100 pulls left
-  mkdir -p "$STATE/nginx"
-  cat >"$STATE/conf/quota.conf" <<CONF
-daemon off;
-worker_processes 1;
-pid $STATE/nginx/quota.pid;
-error_log $STATE/log/quota-error.log warn;
-events {}
-http {
-  access_log off;
-  client_body_temp_path $STATE/nginx/qb; proxy_temp_path $STATE/nginx/qp;
-  fastcgi_temp_path $STATE/nginx/qf; uwsgi_temp_path $STATE/nginx/qu; scgi_temp_path $STATE/nginx/qs;
-  server {
-    listen 127.0.0.1:$HUB_FRONT;
+  front quota-front "listen 127.0.0.1:$HUB_FRONT;
     location / {
       proxy_pass http://127.0.0.1:$HUB;
-      add_header ratelimit-limit "100;w=21600" always;
-      add_header ratelimit-remaining "$1;w=21600" always;
+      add_header ratelimit-limit '100;w=21600' always;
+      add_header ratelimit-remaining '$1;w=21600' always;
       add_header docker-ratelimit-source 127.0.0.1 always;
-    }
-  }
-}
-CONF
-  end quota-front
-  spawn quota-front nginx -c "$STATE/conf/quota.conf" -e "$STATE/log/quota-error.log"
-  wait_for quota-front 20 answers "http://127.0.0.1:$HUB_FRONT/v2/"
+    }"
 }
 tag=http://127.0.0.1:$WEIR/v2/library/hello/manifests/1
 metrics() { curl -s "http://127.0.0.1:$ADMIN/metrics"; }

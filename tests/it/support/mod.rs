@@ -6,6 +6,7 @@ pub mod content;
 pub mod disk;
 pub mod house;
 pub mod logs;
+pub mod members;
 pub mod pull;
 pub mod scrape;
 pub mod time;

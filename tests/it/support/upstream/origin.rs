@@ -134,6 +134,14 @@ fn find(
     let name = wanted.repository().unwrap_or_default();
     let name = name.strip_prefix(settings.prefix.trim_matches('/'));
     let name = name.map_or("", |name| name.trim_start_matches('/'));
+    // A token that was granted is good until it expires, whatever has changed since.
+    if settings.auth == Auth::Basic && !settings.lets_in(account.as_deref(), name) {
+        let refusal = match settings.hides {
+            true => Reply::error(404, "NAME_UNKNOWN", "repository name not known to registry"),
+            false => Reply::error(403, "DENIED", "requested access to the resource is denied"),
+        };
+        return (on, refusal);
+    }
     let Some(repository) = shelf.repository(name) else {
         let unknown = Reply::error(404, "NAME_UNKNOWN", "repository name not known to registry");
         return (on, unknown);

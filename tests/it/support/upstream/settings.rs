@@ -18,6 +18,10 @@ pub struct Settings {
     pub accounts: Vec<(String, String)>,
     /// Repositories that only accounts may pull.
     pub private: Vec<String>,
+    /// Repositories that only one account may pull, each with it; may be there several times.
+    pub members: Vec<(String, String)>,
+    /// What somebody may not see is not there, rather than denied.
+    pub hides: bool,
     /// Stands before every repository.
     pub prefix: String,
     /// Blobs are answered by a redirect to the CDN.
@@ -64,12 +68,27 @@ pub struct Token {
     pub scope: Option<String>,
 }
 
+impl Settings {
+    pub(super) fn lets_in(&self, account: Option<&str>, repository: &str) -> bool {
+        let mut members = self.members.iter().filter(|(of, _)| of == repository);
+        let is_public = !self.private.iter().any(|private| private == repository);
+        match account {
+            None => is_public && members.next().is_none(),
+            Some(account) => {
+                members.clone().next().is_none() || members.any(|(_, member)| member == account)
+            }
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Settings {
             auth: Auth::Bearer,
             accounts: Vec::new(),
             private: Vec::new(),
+            members: Vec::new(),
+            hides: false,
             prefix: String::new(),
             redirect: true,
             redirect_manifests: false,

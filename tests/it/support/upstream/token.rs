@@ -124,7 +124,7 @@ fn grant(
     // Docker Hub gives everybody a token; what the account may not pull is just not in it.
     scopes.retain(|scope| {
         let repository = scope.split(':').nth(1).unwrap_or_default();
-        account.is_some() || !settings.private.iter().any(|private| private == repository)
+        settings.lets_in(account.as_deref(), repository)
     });
     let lifetime = settings.token.expires_in.map(Duration::from_secs);
     let token = state.tokens().grant(Granted {
