@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::freshness::Freshness;
 use super::joint::Part;
@@ -361,17 +361,6 @@ impl Pull {
         reference: &Reference,
     ) -> Told {
         let Fetched { manifest, source } = remote.manifest(reference).await?;
-        info!(
-            "pulled {}{}{} from {} with credential {}",
-            question.target,
-            match question.reference {
-                Reference::Tag(_) => ":",
-                Reference::Digest(_) => "@",
-            },
-            question.reference,
-            source.endpoint,
-            source.credential
-        );
         let manifest = Arc::new(manifest);
         if let Err(error) = self
             .store
