@@ -84,7 +84,7 @@ daemons_up() { # with the files that are there now
   docker_cs_conf
   local trusted=$STATE/conf/trusted.pem
   # docker 26 with this store asks for tokens without looking into certs.d; `weir setup` says so.
-  [ "$SCHEME$ACCESS" != httpslogin ] || trusted=$STATE/conf/trusted-weir.pem
+  [ "$SCHEME" != https ] || [ "$ACCESS" = open ] || trusted=$STATE/conf/trusted-weir.pem
   cat "$STATE/conf/trusted.pem" "$STATE/conf/weir-ca.pem" >"$STATE/conf/trusted-weir.pem"
   docker_up docker-cs "env SSL_CERT_FILE=$trusted chroot $NEW_ROOT" containerd-new \
     --config-file "$STATE/conf/daemon-cs.json"

@@ -42,6 +42,19 @@ allow = ["docker.io/library/*"]
 TOML
 }
 
+hub_credential() { # who pulls from the hub: weir by a login of its own, or each client by theirs
+  if [ "$ACCESS" = client ]; then
+    echo 'auth = "client"'
+    return
+  fi
+  cat <<TOML
+[[registries."docker.io".credentials]]
+for = "acme/"
+username = "alice"
+password_file = "$STATE/conf/alice.password"
+TOML
+}
+
 weir_conf() { # weir_conf DIRECTORY: the configuration with this cache directory
   umask 077
   printf '%s' alice-secret >"$STATE/conf/alice.password"
@@ -65,11 +78,7 @@ fresh_for = "0s"
 [registries."docker.io"]
 endpoints = ["http://127.0.0.1:$HUB_ENDPOINT"]
 default = true
-
-[[registries."docker.io".credentials]]
-for = "acme/"
-username = "alice"
-password_file = "$STATE/conf/alice.password"
+$(hub_credential)
 
 [registries."private.test"]
 endpoints = ["http://127.0.0.1:$PRIVATE"]

@@ -25,6 +25,7 @@ LIFETIME = 300
 # account: (password, repository prefixes, actions)
 ACCOUNTS = {
     "alice": ("alice-secret", ("library/", "acme/"), {"pull"}),
+    "carol": ("carol-secret", ("library/",), {"pull"}),
     "pusher": ("pusher-secret", ("",), {"pull", "push"}),
 }
 ANONYMOUS = ("", ("library/",), {"pull"})

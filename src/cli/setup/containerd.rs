@@ -5,6 +5,7 @@
 
 use super::plan::Plan;
 use super::site::{Site, behind};
+use crate::config::Registry;
 
 const FOLDER: &str = "/etc/containerd/certs.d";
 const CA: &str = "/etc/containerd/weir-ca.crt";
@@ -13,7 +14,7 @@ pub(super) fn plan(site: &Site) -> Plan {
     let mut plan = Plan::default();
     for registry in &site.registries {
         let path = format!("{FOLDER}/{}/hosts.toml", registry.name);
-        plan.whole(path, hosts(site, &behind(registry)));
+        plan.whole(path, hosts(site, registry));
     }
     if let Some(ca) = &site.ca {
         plan.whole(CA, ca);
@@ -51,15 +52,15 @@ pub(super) fn plan(site: &Site) -> Plan {
     plan
 }
 
-fn hosts(site: &Site, behind: &str) -> String {
-    let url = site.url();
+fn hosts(site: &Site, registry: &Registry) -> String {
+    let (url, behind) = (site.url(), behind(registry));
     let mut text = format!(
         "server = {behind:?}\n\n[host.{url:?}]\n  capabilities = [\"pull\", \"resolve\"]\n"
     );
     if site.ca.is_some() {
         text.push_str(&format!("  ca = {CA:?}\n"));
     }
-    if site.login {
+    if site.login_for(registry) {
         text.push_str(&format!(
             "  [host.{url:?}.header]\n    Authorization = \"Basic BASE64\"\n"
         ));

@@ -19,7 +19,8 @@ pub(super) fn plan(site: &Site) -> Plan {
     hosts.dedup();
 
     let mut daemon = Map::new();
-    if let Some(mirror) = mirror.as_ref().filter(|_| !site.login) {
+    let hub_login = hub.is_some_and(|hub| site.login_for(hub));
+    if let Some(mirror) = mirror.as_ref().filter(|_| !hub_login) {
         daemon.insert("registry-mirrors".into(), json!([site.url_of(mirror)]));
     }
     if !site.https {
@@ -60,7 +61,7 @@ fn mirror(site: &Site, hub: &Registry) -> Option<String> {
 fn explain(plan: &mut Plan, site: &Site, hub: Option<&Registry>, mirrored: bool) {
     let authority = &site.authority;
     match hub {
-        Some(_) if site.login => plan.note(
+        Some(hub) if site.login_for(hub) => plan.note(
             "There is no registry-mirrors here, because this weir wants a login: docker has no place \
              for a mirror's login, shows such a mirror the user's login at Docker Hub, and goes to \
              Docker Hub without a word when that is refused. Images are pulled by weir's name, after \

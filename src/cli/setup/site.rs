@@ -19,8 +19,9 @@ pub(super) struct Site {
     pub(super) ca: Option<String>,
     /// Those that were asked for, sorted by name.
     pub(super) registries: Vec<Arc<Registry>>,
-    /// Clients have to log in at weir itself.
+    /// Clients show weir a login for some of these registries at least.
     pub(super) login: bool,
+    login_everywhere: bool,
     certificates: bool,
     only_here: bool,
 }
@@ -72,15 +73,24 @@ impl Site {
             None => None,
         };
         let tls = config.server.tls.as_ref();
+        let registries = chosen(config, registries)?;
+        let by_client = |registry: &Arc<Registry>| registry.auth == RegistryAuth::Client;
+        let somewhere = !config.access.anonymous || registries.iter().any(by_client);
         Ok(Site {
             https,
             only_here: address.is_none() && is_loopback(&authority),
             authority,
             ca,
-            registries: chosen(config, registries)?,
-            login: !config.access.anonymous,
+            registries,
+            login: somewhere,
+            login_everywhere: !config.access.anonymous,
             certificates: tls.is_some_and(|tls| tls.client_ca.is_some()),
         })
+    }
+
+    /// Whether clients show weir a login for what this registry has.
+    pub(super) fn login_for(&self, registry: &Registry) -> bool {
+        self.login_everywhere || registry.auth == RegistryAuth::Client
     }
 
     pub(super) fn url(&self) -> String {

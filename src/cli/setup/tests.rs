@@ -132,6 +132,24 @@ fn docker_gets_no_mirror_that_would_mislead_it() {
 }
 
 #[test]
+fn a_registry_that_clients_log_in_to_themselves_is_set_up_with_a_login_and_the_others_without() {
+    let by_client = TWO.replace("default = true", "default = true\nauth = \"client\"");
+    let plan = at_weir("docker", &by_client);
+    let daemon = plan.json_at("/etc/docker/daemon.json");
+    assert_eq!(daemon["registry-mirrors"], json!(null));
+    assert!(plan.then.contains(&"docker login weir.test:5000".into()));
+
+    let plan = at_weir("containerd", &by_client);
+    let hosts = |registry| plan.content(&format!("/etc/containerd/certs.d/{registry}/hosts.toml"));
+    assert!(hosts("docker.io").contains("Authorization"));
+    assert!(!hosts("registry.test:5005").contains("Authorization"));
+
+    let other = format!("{TWO}auth = \"client\"").replace("http://reg", "https://reg");
+    let daemon = at_weir("docker", &other).json_at("/etc/docker/daemon.json");
+    assert_eq!(daemon["registry-mirrors"], json!(["http://weir.test:5000"]));
+}
+
+#[test]
 fn containerd_gets_a_file_for_each_registry_with_the_way_back() {
     let plan = at_weir("containerd", TWO);
     let capabilities = json!(["pull", "resolve"]);

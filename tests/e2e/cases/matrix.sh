@@ -81,7 +81,7 @@ pulls_of_one() {
   check "$name: the client goes to Docker Hub itself" test -n "$turned"
 }
 
-# Where weir asks who is there. A registry with auth = "client" would be one more round of these.
+# Where weir asks who is there.
 rights_of_one() {
   hub_front open
   proxy_fresh
@@ -94,10 +94,27 @@ rights_of_one() {
   try "private, without a login" "$PRIVATE_IMAGE" secret; wanted refused; upstream_was_asked 0 0 0
 }
 
+# Where each client's own login counts, auth = "client": what alice pulled is given to carol, whom the
+# registry refuses it, no more than it would be there; and to alice again for the price of HEADs.
+own_rights_of_one() {
+  hub_front open
+  proxy_fresh
+  client_login "$client" alice alice-secret >"$STATE/log/login" 2>&1 || not_ok "$client $SCHEME login" "$(cat "$STATE/log/login")"
+  try "own login, with the right" "$PRIVATE_IMAGE" secret; wanted pulled; upstream_was_asked 1 3 1
+  try "own login, cached" "$PRIVATE_IMAGE" secret; wanted pulled; upstream_was_asked 0 0 0
+  client_login "$client" carol carol-secret >"$STATE/log/login" 2>&1 || not_ok "$client $SCHEME login" "$(cat "$STATE/log/login")"
+  try "own login, without the right" "$PRIVATE_IMAGE" secret; wanted refused 403
+  same "$name: manifest GETs upstream" 0 "$(asked front GET manifests)"
+  try "own login, public image" "$CACHED" classic; wanted pulled; upstream_was_asked 1 3 1
+  client_logout "$client" >/dev/null 2>&1
+  try "no login, private image" "$PRIVATE_IMAGE" secret; wanted refused
+  same "$name: manifest GETs upstream" 0 "$(asked front GET manifests)"
+}
+
 given_up_up
 HUB_ENDPOINT=$HUB_FRONT
 for SCHEME in http https; do
-  for ACCESS in open login; do
+  for ACCESS in open login client; do
     proxy_down TERM
     weir_conf "$STATE/none"
     daemons_down
@@ -106,9 +123,13 @@ for SCHEME in http https; do
     daemons_up
     client_setup
     # docker is told as `weir setup` says; the others read their files with every pull.
-    [ "$ACCESS" = login ] || dockers_reload
+    [ "$ACCESS" != open ] || dockers_reload
     for client in "${CLIENTS[@]}"; do
-      if [ "$ACCESS" = open ]; then pulls_of_one; else rights_of_one; fi
+      case $ACCESS in
+        open) pulls_of_one ;;
+        login) rights_of_one ;;
+        client) own_rights_of_one ;;
+      esac
       client_purge "$client"
     done
   done
