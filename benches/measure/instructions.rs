@@ -2,9 +2,8 @@
 //!
 //! Unlike seconds they are the same on every machine and in every run, nearly, so that a change
 //! that makes a request dearer shows: valgrind shows the program the same processor, one with AVX2,
-//! whatever else the real one has, and nothing is hashed on the way of a warm request. The start is
-//! in every count, so it is counted by itself and taken off. What the kernel does is not in the
-//! counts.
+//! whatever else the real one has, and nothing is hashed on the way of a warm request. Counting
+//! begins after the start and a warm-up. What the kernel does is not in the counts.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -51,22 +50,9 @@ pub(crate) struct Settings {
 pub(crate) fn run(settings: &Settings) -> Result<()> {
     fs::create_dir_all(&settings.folder)?;
     let (image, document_root) = make_usual(&settings.folder)?;
-    let count = |item: &Item, times: usize| {
-        let cache = settings.folder.join("instructions");
-        fresh_cache(&cache, &image, &document_root)?;
-        count_run(settings, &cache, &image, item, times)
-    };
-    let blob = &image.layers[0];
-    let start = count(blob, 0)?;
-    let each = |item: &Item, times: usize| {
-        let counted = count(item, times)?;
-        anyhow::Ok(counted.saturating_sub(start) / times as u64)
-    };
-    let counts = Counts {
-        manifest_by_digest: each(&image.by_digest, MANIFESTS)?,
-        manifest_by_tag: each(&image.by_tag, MANIFESTS)?,
-        blob: each(blob, BLOBS)?,
-    };
+    let cache = settings.folder.join("instructions");
+    fresh_cache(&cache, &image, &document_root)?;
+    let counts = count(settings, &cache, &image)?;
     println!("{}", serde_json::to_string_pretty(&counts)?);
     let text = match fs::read_to_string(&settings.baseline) {
         Err(error) if error.kind() == ErrorKind::NotFound && settings.update => "{}".to_owned(),
@@ -95,14 +81,8 @@ fn fresh_cache(cache: &Path, image: &Image, document_root: &Path) -> Result<()> 
     seed.close()
 }
 
-/// All instructions of a weir that answers the warm-up and `times` requests for `item`.
-fn count_run(
-    settings: &Settings,
-    cache: &Path,
-    image: &Image,
-    item: &Item,
-    times: usize,
-) -> Result<u64> {
+/// Runs weir under callgrind and counts one kind of request after the other.
+fn count(settings: &Settings, cache: &Path, image: &Image) -> Result<Counts> {
     let out = settings.folder.join("callgrind.out");
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--fair-sched=yes"]);
@@ -129,11 +109,35 @@ fn count_run(
         .take(WARM_UP * kinds.len())
         .map(|item| ask(item));
     pull(&server.place, warm_up.collect())?;
-    if times > 0 {
+    let control = |what: &str| {
+        let mut control = Command::new("callgrind_control");
+        let told = control
+            .args([what, &server.process.id().to_string()])
+            .output()?;
+        ensure!(told.status.success(), "callgrind_control {what}: {told:?}");
+        anyhow::Ok(())
+    };
+    let mut part = 0;
+    let mut each = |item: &Item, times: usize| {
+        control("--zero")?;
         pull(&server.place, vec![ask(item); times])?;
-    }
+        control("--dump")?;
+        part += 1;
+        let total = total_of(&out.with_extension(format!("out.{part}")))?;
+        anyhow::Ok(total / times as u64)
+    };
+    let counts = Counts {
+        manifest_by_digest: each(&image.by_digest, MANIFESTS)?,
+        manifest_by_tag: each(&image.by_tag, MANIFESTS)?,
+        blob: each(&image.layers[0], BLOBS)?,
+    };
     server.process.stop()?;
-    let text = fs::read_to_string(&out).context("callgrind's output")?;
+    Ok(counts)
+}
+
+/// What a dump of callgrind's counted in all.
+fn total_of(dump: &Path) -> Result<u64> {
+    let text = fs::read_to_string(dump).with_context(|| dump.display().to_string())?;
     let totals = text.lines().find_map(|line| line.strip_prefix("totals: "));
     totals
         .and_then(|total| total.trim().parse().ok())

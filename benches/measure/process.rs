@@ -62,6 +62,10 @@ impl Process {
         Ok(())
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU seconds of the process and its children, user and kernel.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let ticks: u64 = self.family().iter().filter_map(|pid| cpu_ticks(*pid)).sum();
