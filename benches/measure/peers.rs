@@ -4,6 +4,7 @@
 //! The servers of the warm rows stay up for the whole run; those of the cold rows are started on an
 //! empty cache for each sample.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub(crate) struct Settings {
 /// Everything that the rows need.
 pub(crate) struct Bench {
     pub(crate) settings: Settings,
+    round: Cell<usize>,
     pub(crate) site: Site,
     pub(crate) content: Content,
     pub(crate) upstream: Server,
@@ -89,6 +91,7 @@ impl Bench {
         let weir_tls = weir_tls.filter(|server| speaks(&server.place));
         Ok(Bench {
             settings,
+            round: Cell::new(0),
             site,
             content,
             upstream,
@@ -117,9 +120,14 @@ impl Bench {
         }
     }
 
+    /// Each round begins with another one: the first to write pays for memory that its host has to
+    /// give back.
     pub(crate) fn cold_names(&self) -> Vec<&'static str> {
         let weir = self.weir.iter().map(|_| "weir");
-        weir.chain(["nginx-cache", "distribution"]).collect()
+        let mut names: Vec<_> = weir.chain(["nginx-cache", "distribution"]).collect();
+        let first = self.round.get() % names.len();
+        names.rotate_left(first);
+        names
     }
 
     /// Brings the images of the warm rows into every cache, and those of the cold rows into the page
@@ -175,6 +183,7 @@ impl Bench {
         let earlier = self.earlier()?;
         for round in 1..=self.settings.rounds {
             eprintln!("round {round} of {}", self.settings.rounds);
+            self.round.set(round);
             let mut part = |group: &str, measure: fn(&Bench, &mut Sheet) -> Result<()>| {
                 if !self.wants(group) {
                     return Ok(());
