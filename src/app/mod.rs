@@ -181,6 +181,8 @@ impl App {
         let stop = stop.child_token();
         let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
         let admin_stop = CancellationToken::new();
+        // Before anybody can ask: what comes from now on waits at a bound address at worst.
+        self.health.set_ready(true);
         let mut admin = tasks.spawn(serve_admin(
             self.admin,
             self.admin_listener,
@@ -196,7 +198,6 @@ impl App {
         let watching = watch::watch(self.watched, self.reloader.clone(), stop.clone());
         tasks.spawn(watching);
         tasks.close();
-        self.health.set_ready(true);
 
         let failed = tokio::select! {
             () = stop.cancelled() => None,
