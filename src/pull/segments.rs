@@ -30,6 +30,9 @@ const LANES_MAX: usize = 4;
 const MEASURE_FOR: Duration = Duration::from_secs(1);
 /// A chunk this long had come before it was asked for: the wait for it was for a processor.
 const WAITED_FOR_US_BYTES: usize = 128 << 10;
+/// Unless it was waited for this long: no processor is that late, and upstreams that hold a connection to
+/// a rate send in bursts.
+const WAITED_FOR_UPSTREAM: Duration = Duration::from_millis(50);
 /// A connection faster than this, in bytes a second, is left alone.
 const FAST_ENOUGH: u64 = 40 << 20;
 /// Segments between two looks at whether one more lane made it faster.
@@ -142,11 +145,13 @@ impl<'a> Transfer<'a> {
             From::Measured(download) => {
                 let asked = Instant::now();
                 let chunk = download.chunk().await?;
-                if chunk
-                    .as_ref()
-                    .is_none_or(|chunk| chunk.len() < WAITED_FOR_US_BYTES)
+                let waited = asked.elapsed();
+                if waited >= WAITED_FOR_UPSTREAM
+                    || chunk
+                        .as_ref()
+                        .is_none_or(|chunk| chunk.len() < WAITED_FOR_US_BYTES)
                 {
-                    self.waited += asked.elapsed();
+                    self.waited += waited;
                 }
                 chunk
             }
