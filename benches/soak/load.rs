@@ -44,6 +44,30 @@ pub(crate) struct Place {
     pub(crate) warm: Vec<Arc<Image>>,
 }
 
+/// Images of each place that are pulled again and again.
+const WARM_IMAGES: u64 = 5;
+
+impl Place {
+    /// `at`: which place it is, so that no two have the same content.
+    pub(crate) fn new(
+        at: usize,
+        registry: &'static str,
+        site: Arc<Site>,
+        layer_bytes: u64,
+    ) -> Self {
+        let warm = (0..WARM_IMAGES).map(|number| {
+            let seed = (at as u64 + 1) * 100_000_000 + 2 * number;
+            Image::new(&format!("warm/{number}"), seed, layer_bytes)
+        });
+        let warm = warm.collect();
+        Place {
+            registry,
+            site,
+            warm,
+        }
+    }
+}
+
 pub(crate) struct Load {
     pub(crate) weir: SocketAddr,
     pub(crate) places: Vec<Place>,
@@ -74,6 +98,17 @@ impl Load {
             stop: AtomicBool::new(false),
             counts: Counts::default(),
         }
+    }
+
+    /// What `work` gives, done while so many clients pull.
+    pub(crate) fn during<T>(&self, cold: usize, warm: usize, work: impl FnOnce() -> T) -> T {
+        thread::scope(|scope| {
+            (0..cold).for_each(|_| drop(scope.spawn(|| self.pull_cold())));
+            (0..warm).for_each(|_| drop(scope.spawn(|| self.pull_warm())));
+            let done = work();
+            self.end();
+            done
+        })
     }
 
     /// Brings the warm images into the cache.

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 
 use crate::house::{House, Process};
 use crate::load::{Load, Place};
-use crate::site::{Image, Scheme, Site};
+use crate::site::{Scheme, Site};
 
 const EVERY: Duration = Duration::from_secs(1);
 const COLD: usize = 4;
@@ -27,20 +27,8 @@ pub(crate) fn run(weir: &Path, reloads: usize) -> Result<()> {
     ];
     let mut places = Vec::new();
     for (at, (registry, scheme)) in kinds.into_iter().enumerate() {
-        let warm = (0..5).map(|number| {
-            Image::new(
-                &format!("warm/{number}"),
-                (at as u64 + 1) * 100_000_000 + 2 * number,
-                LAYER_BYTES,
-            )
-        });
-        let warm = warm.collect();
         let site = Site::start(scheme, "first", None)?;
-        places.push(Place {
-            registry,
-            site,
-            warm,
-        });
+        places.push(Place::new(at, registry, site, LAYER_BYTES));
     }
     house.configure(&config(&places, 0))?;
     let process = house.start()?;
@@ -48,13 +36,7 @@ pub(crate) fn run(weir: &Path, reloads: usize) -> Result<()> {
     if let Err(trouble) = load.warm_up() {
         anyhow::bail!("before any change: {trouble}");
     }
-    let changed = thread::scope(|scope| {
-        (0..COLD).for_each(|_| drop(scope.spawn(|| load.pull_cold())));
-        (0..WARM).for_each(|_| drop(scope.spawn(|| load.pull_warm())));
-        let changed = change(&house, &process, &load, reloads);
-        load.end();
-        changed
-    });
+    let changed = load.during(COLD, WARM, || change(&house, &process, &load, reloads));
     changed?;
     let count =
         |result: &str| process.metric(&format!("weir_config_reloads_total{{result=\"{result}\"}}"));

@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 
 use crate::house::House;
 use crate::load::{Load, Place};
-use crate::site::{Image, Scheme, Site};
+use crate::site::{Scheme, Site};
 
 const SOON: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_secs(4);
@@ -104,19 +104,7 @@ pub(crate) fn run(weir: &Path, rotations: usize, grace: Duration) -> Result<()> 
             secret.file()
         );
         secrets.push(secret);
-        let warm = (0..5).map(|number| {
-            Image::new(
-                &format!("warm/{number}"),
-                (at as u64 + 1) * 100_000_000 + 2 * number,
-                LAYER_BYTES,
-            )
-        });
-        let warm = warm.collect();
-        places.push(Place {
-            registry,
-            site,
-            warm,
-        });
+        places.push(Place::new(at, registry, site, LAYER_BYTES));
     }
     // Each warm pull asks the registry whether the tag is still the same.
     house.configure(&format!("[tags]\nfresh_for = \"0s\"\n{config}"))?;
@@ -125,13 +113,7 @@ pub(crate) fn run(weir: &Path, rotations: usize, grace: Duration) -> Result<()> 
     if let Err(trouble) = load.warm_up() {
         anyhow::bail!("before any change: {trouble}");
     }
-    let used = thread::scope(|scope| {
-        (0..COLD).for_each(|_| drop(scope.spawn(|| load.pull_cold())));
-        (0..WARM).for_each(|_| drop(scope.spawn(|| load.pull_warm())));
-        let used = rotate(&load, &mut secrets, rotations, grace);
-        load.end();
-        used
-    });
+    let used = load.during(COLD, WARM, || rotate(&load, &mut secrets, rotations, grace));
     report(&load, used?, rotations)
 }
 

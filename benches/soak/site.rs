@@ -4,7 +4,7 @@
 //! token is made first, and the old one is revoked when nothing uses it any more.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use weir::oci::{Algorithm, Digest};
 
 use crate::content::Content;
+use crate::upstream::each_request;
 
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const USER: &str = "bot";
@@ -151,18 +152,9 @@ impl Site {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+    fn serve(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut reader = BufReader::new(stream.try_clone()?);
-        loop {
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                if reader.read_line(&mut head)? == 0 {
-                    return Ok(());
-                }
-            }
-            self.answer(&head, &mut stream)?;
-        }
+        each_request(stream, |head, stream| self.answer(head, stream))
     }
 
     fn answer(&self, head: &str, stream: &mut TcpStream) -> io::Result<()> {

@@ -72,17 +72,7 @@ impl Upstream {
     }
 
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
-        let mut reader = BufReader::new(stream.try_clone()?);
-        let mut stream = stream;
-        loop {
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                if reader.read_line(&mut head)? == 0 {
-                    return Ok(());
-                }
-            }
-            self.answer(&head, &mut stream)?;
-        }
+        each_request(stream, |head, stream| self.answer(head, stream))
     }
 
     fn answer(&self, head: &str, stream: &mut TcpStream) -> io::Result<()> {
@@ -168,6 +158,23 @@ impl Upstream {
             *due
         };
         thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Has the head of each request answered, until the client leaves.
+pub(crate) fn each_request(
+    mut stream: TcpStream,
+    answer: impl Fn(&str, &mut TcpStream) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                return Ok(());
+            }
+        }
+        answer(&head, &mut stream)?;
     }
 }
 

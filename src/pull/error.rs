@@ -44,6 +44,21 @@ impl From<store::Error> for Error {
 }
 
 impl Error {
+    /// What the upstream said, or why it could not; `None`: weir itself is what failed.
+    pub(super) fn of_upstream(&self) -> Option<&upstream::Error> {
+        match self {
+            Error::Upstream(error) => Some(error),
+            Error::RememberedMissing { .. }
+            | Error::NotNamed { .. }
+            | Error::UnknownRegistry(_)
+            | Error::QuotaReserved { .. }
+            | Error::Busy { .. }
+            | Error::Crowded { .. }
+            | Error::Store(_)
+            | Error::Stopping => None,
+        }
+    }
+
     /// What a client may be told: see [`upstream::Error::for_clients`].
     pub(super) fn for_clients(&self) -> String {
         match self {
@@ -81,23 +96,13 @@ impl Error {
 
     /// Whether what came was wrong, so that it is asked for elsewhere the next time.
     pub(super) fn is_about_the_content(&self) -> bool {
-        match self {
-            Error::Upstream(error) => match &error.kind {
-                upstream::ErrorKind::Wrong(_) => true,
-                upstream::ErrorKind::NotFound
-                | upstream::ErrorKind::Refused { .. }
-                | upstream::ErrorKind::RateLimited { .. }
-                | upstream::ErrorKind::Away(_) => false,
-            },
-            Error::RememberedMissing { .. }
-            | Error::NotNamed { .. }
-            | Error::UnknownRegistry(_)
-            | Error::QuotaReserved { .. }
-            | Error::Busy { .. }
-            | Error::Crowded { .. }
-            | Error::Store(_)
-            | Error::Stopping => false,
-        }
+        self.of_upstream().is_some_and(|error| match &error.kind {
+            upstream::ErrorKind::Wrong(_) => true,
+            upstream::ErrorKind::NotFound
+            | upstream::ErrorKind::Refused { .. }
+            | upstream::ErrorKind::RateLimited { .. }
+            | upstream::ErrorKind::Away(_) => false,
+        })
     }
 
     /// Whether the bytes that came before it are good for a later transfer.

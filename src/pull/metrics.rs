@@ -55,18 +55,7 @@ impl Rights {
 
     /// Counts what a right that was asked for was not granted for.
     pub(super) fn failed(&self, error: &Error) {
-        let kind = match error {
-            Error::Upstream(error) => Some(&error.kind),
-            Error::RememberedMissing { .. }
-            | Error::NotNamed { .. }
-            | Error::UnknownRegistry(_)
-            | Error::QuotaReserved { .. }
-            | Error::Busy { .. }
-            | Error::Crowded { .. }
-            | Error::Store(_)
-            | Error::Stopping => None,
-        };
-        let counter = match kind {
+        let counter = match error.of_upstream().map(|error| &error.kind) {
             Some(ErrorKind::Refused { .. }) => &self.refused,
             Some(ErrorKind::NotFound) => &self.missing,
             Some(ErrorKind::RateLimited { .. } | ErrorKind::Away(_) | ErrorKind::Wrong(_))

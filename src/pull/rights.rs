@@ -253,23 +253,17 @@ impl Pull {
         asked_at: Instant,
         said: Result<(), &Error>,
     ) {
-        match said {
-            Ok(()) => self.rights.grant(standing, asked_at),
-            Err(Error::Upstream(error)) => match &error.kind {
-                ErrorKind::Refused { .. } => self.rights.refuse(standing, error),
-                ErrorKind::NotFound => self.rights.hold_no_longer(standing),
-                ErrorKind::RateLimited { .. } | ErrorKind::Away(_) | ErrorKind::Wrong(_) => {}
-            },
-            Err(
-                Error::RememberedMissing { .. }
-                | Error::NotNamed { .. }
-                | Error::UnknownRegistry(_)
-                | Error::QuotaReserved { .. }
-                | Error::Busy { .. }
-                | Error::Crowded { .. }
-                | Error::Store(_)
-                | Error::Stopping,
-            ) => {}
+        let error = match said {
+            Ok(()) => return self.rights.grant(standing, asked_at),
+            Err(error) => error,
+        };
+        let Some(error) = error.of_upstream() else {
+            return;
+        };
+        match &error.kind {
+            ErrorKind::Refused { .. } => self.rights.refuse(standing, error),
+            ErrorKind::NotFound => self.rights.hold_no_longer(standing),
+            ErrorKind::RateLimited { .. } | ErrorKind::Away(_) | ErrorKind::Wrong(_) => {}
         }
     }
 }

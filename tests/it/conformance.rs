@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use weir::oci::Digest;
 
 use crate::support::client::Answer;
-use crate::support::{Client, Content, Ended, Image, Manifest, Upstream, Weir};
+use crate::support::content;
+use crate::support::{Client, Ended, Image, Manifest, Upstream, Weir};
 
 const REPOSITORY: &str = "conformance/pull";
 const NONEXISTENT_MANIFEST: &str = ".INVALID_MANIFEST_NAME";
@@ -282,25 +283,7 @@ const ANNOTATION: &str = "org.opencontainers.conformance.test";
 
 /// Something of `artifact_type` about `subject`, told apart by its annotation.
 fn about(subject: &Manifest, artifact_type: &str, mark: &str) -> Manifest {
-    let empty = json!({
-        "mediaType": "application/vnd.oci.empty.v1+json",
-        "digest": Content::of("{}").digest.to_string(),
-        "size": 2,
-    });
-    let document = json!({
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "artifactType": artifact_type,
-        "config": empty,
-        "layers": [empty],
-        "subject": {
-            "mediaType": subject.media_type,
-            "digest": subject.digest.to_string(),
-            "size": subject.bytes.len(),
-        },
-        "annotations": {ANNOTATION: mark},
-    });
-    Manifest::new(OCI_MANIFEST, document.to_string())
+    content::annotated(subject, artifact_type, ANNOTATION, mark)
 }
 
 fn listed(answer: &Answer) -> Vec<Value> {

@@ -203,13 +203,24 @@ impl Index {
 
 /// An artifact that says something about `subject`, such as a signature.
 pub fn referrer(subject: &Manifest, artifact_type: &str) -> Manifest {
+    Manifest::write(Family::Oci.manifest(), &about(subject, artifact_type))
+}
+
+/// A referrer told apart from others by its annotation.
+pub fn annotated(subject: &Manifest, artifact_type: &str, name: &str, mark: &str) -> Manifest {
+    let mut document = about(subject, artifact_type);
+    document["annotations"] = json!({name: mark});
+    Manifest::write(Family::Oci.manifest(), &document)
+}
+
+fn about(subject: &Manifest, artifact_type: &str) -> Value {
     let empty = Content::of("{}");
     let empty = json!({
         "mediaType": "application/vnd.oci.empty.v1+json",
         "digest": empty.digest.to_string(),
         "size": 2,
     });
-    let document = json!({
+    json!({
         "schemaVersion": 2,
         "mediaType": Family::Oci.manifest(),
         "artifactType": artifact_type,
@@ -220,6 +231,5 @@ pub fn referrer(subject: &Manifest, artifact_type: &str) -> Manifest {
             "digest": subject.digest.to_string(),
             "size": subject.bytes.len(),
         },
-    });
-    Manifest::write(Family::Oci.manifest(), &document)
+    })
 }
