@@ -31,6 +31,7 @@ mod send;
 mod tls;
 mod token;
 mod unhurried;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,6 +17,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use super::buffers::Buffers;
 use super::mapping::Mapping;
 use super::readers::Readers;
+use super::windows::{Sender, Windows};
 
 /// What is mapped at once, and where mappings end: at multiples of it. Measured: smaller ones cost
 /// more, in page tables and in switches between sender and receiver, bigger ones gain nothing.
@@ -35,6 +36,7 @@ const PROBE_BYTES: u64 = 64 << 10;
 pub(super) struct Outlets {
     buffers: Arc<Buffers>,
     readers: Arc<Readers>,
+    windows: Arc<Windows>,
 }
 
 impl Outlets {
@@ -42,6 +44,7 @@ impl Outlets {
         Outlets {
             buffers: Arc::default(),
             readers: Arc::new(Readers::new()),
+            windows: Arc::default(),
         }
     }
 
@@ -51,6 +54,7 @@ impl Outlets {
             shared: self.clone(),
             maps: true,
             can_ask: true,
+            sending: None,
         }
     }
 
@@ -63,13 +67,15 @@ impl Outlets {
     }
 }
 
-/// The ways from files to one connection.
+/// The ways from files to one response.
 #[derive(Debug)]
 pub(super) struct Outlet {
     shared: Outlets,
     maps: bool,
     /// Whether the file system can say "not in memory" instead of waiting for the disk.
     can_ask: bool,
+    /// The file that was mapped last, and the part in what others have mapped of it.
+    sending: Option<(Arc<File>, Sender)>,
 }
 
 impl Outlet {
@@ -98,8 +104,17 @@ impl Outlet {
 
     async fn map(&mut self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
         let window = window(offset, length, WINDOW_BYTES);
+        let lead = (offset % WINDOW_BYTES) as usize;
+        let start = offset - lead as u64;
+        if let Some(bytes) = self.sender(file)?.find(start, lead + window) {
+            return Ok(bytes.slice(lead..lead + window));
+        }
         if self.is_in_memory(file, offset, window as u64)? {
-            return Ok(Bytes::from_owner(Mapping::of(file, offset, window)?));
+            let bytes = Bytes::from_owner(Mapping::of(file, offset, window)?);
+            if lead == 0 {
+                self.sender(file)?.keep(start, &bytes);
+            }
+            return Ok(bytes);
         }
         let window = self::window(offset, length, COLD_WINDOW_BYTES);
         let (file, behind) = (file.clone(), offset + window as u64);
@@ -112,6 +127,14 @@ impl Outlet {
             Ok(mapping)
         });
         Ok(Bytes::from_owner(bringing.await?))
+    }
+
+    fn sender(&mut self, file: &Arc<File>) -> io::Result<&Sender> {
+        let sending = match self.sending.take() {
+            Some(sending) if Arc::ptr_eq(&sending.0, file) => sending,
+            Some(_) | None => (Arc::clone(file), self.shared.windows.join(file)?),
+        };
+        Ok(&self.sending.insert(sending).1)
     }
 
     /// Asks some pages of the stretch.
@@ -179,4 +202,55 @@ fn window(offset: u64, length: u64, window_bytes: u64) -> usize {
     let left = window_bytes - offset % window_bytes;
     // Not more than a window, which fits.
     left.min(length) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    async fn stretch(outlet: &mut Outlet, file: &Arc<File>, offset: usize, end: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while offset + bytes.len() < end {
+            let at = offset + bytes.len();
+            let taken = outlet.take(file, at as u64, (end - at) as u64).await;
+            bytes.extend(taken.unwrap());
+        }
+        bytes
+    }
+
+    #[tokio::test]
+    async fn responses_that_share_windows_get_the_bytes_that_they_ask_for() {
+        let mut content: Vec<u8> = (0..9_500_000u32).map(|at| (at / 7 % 251) as u8).collect();
+        let mut written = tempfile::tempfile().unwrap();
+        written.write_all(&content).unwrap();
+        let outlets = Outlets::new();
+        let mut each = [0, 1, 2].map(|_| {
+            let file = Arc::new(written.try_clone().unwrap());
+            (outlets.to_socket(), file)
+        });
+        for _ in 0..2 {
+            let length = content.len();
+            for (offset, end) in [
+                (0, length),
+                (1, 5_000_000),
+                (4 << 20, length),
+                (6 << 20, 8 << 20),
+            ] {
+                for (outlet, file) in &mut each {
+                    let bytes = stretch(outlet, file, offset, end).await;
+                    assert!(bytes == content[offset..end], "{offset}..{end} of {length}");
+                }
+            }
+            // The last window was shorter when it was kept than it is in the next round.
+            written.write_all(&content[..1_500_000]).unwrap();
+            content.extend_from_within(..1_500_000);
+        }
+        let mut pointers = Vec::new();
+        for (outlet, file) in &mut each {
+            pointers.push(outlet.take(file, 0, 4 << 20).await.unwrap().as_ptr());
+        }
+        assert_eq!(pointers, [pointers[0]; 3], "mapped once");
+    }
 }
