@@ -12,7 +12,8 @@ use super::sheet::Sheet;
 use super::wire::Place;
 
 const HERD: usize = 100;
-const TAKEN_BACK_BYTES: usize = 2 << 30;
+/// More than a sample needs, and less than what a host takes as soon as it is free.
+const TAKEN_BACK_BYTES: usize = 800 << 20;
 
 fn ask(item: &Item) -> Ask {
     Ask::new(item.path.clone(), item.length)

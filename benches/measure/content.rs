@@ -62,6 +62,11 @@ impl Content {
         })
     }
 
+    /// The file that nginx serves.
+    pub(crate) fn served(&self, item: &Item) -> PathBuf {
+        self.document_root.join(item.path.trim_start_matches('/'))
+    }
+
     pub(crate) fn images(&self) -> [&Image; 4] {
         [&self.warm, &self.eight, &self.large, &self.usual]
     }

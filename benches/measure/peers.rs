@@ -163,11 +163,31 @@ impl Bench {
                 }
             }
         }
+        self.share_pages()?;
         for image in [large, usual] {
             pull_image(&self.upstream.place, image).context("pull from the upstream")?;
         }
         // Only clean pages leave the page cache when told to.
         rustix::fs::sync();
+        Ok(())
+    }
+
+    /// Lets every server read the very file that nginx does. What pages cost to read depends on where
+    /// in the host's memory they happen to lie, by a third and more.
+    fn share_pages(&self) -> Result<()> {
+        let images = [&self.content.warm, &self.content.eight];
+        let servers = [&self.distribution].into_iter();
+        for server in servers.chain(&self.weir).chain(&self.weir_tls) {
+            for layer in images.iter().flat_map(|image| &image.layers) {
+                // Not every group of rows wants every image.
+                let Some(cached) = warm::cached(server, layer) else {
+                    continue;
+                };
+                let linked = fs::remove_file(&cached)
+                    .and_then(|()| fs::hard_link(self.content.served(layer), &cached));
+                linked.with_context(|| cached.display().to_string())?;
+            }
+        }
         Ok(())
     }
 

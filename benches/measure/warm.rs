@@ -99,7 +99,7 @@ pub(crate) fn manifests_beside_cold_reads(bench: &Bench, sheet: &mut Sheet) -> R
         let manifests = manifest_plan(bench, server, &bench.content.usual.by_digest);
         let layers = bench.content.eight.layers.iter();
         let evicting = layers.map(|layer| Ask {
-            evict: Some(file_of(bench, server, layer)),
+            evict: cached(server, layer).or_else(|| Some(bench.content.served(layer))),
             ..Ask::new(layer.path.clone(), layer.length)
         });
         let blobs = Plan {
@@ -125,8 +125,8 @@ pub(crate) fn manifests_beside_cold_reads(bench: &Bench, sheet: &mut Sheet) -> R
     Ok(())
 }
 
-/// Where a server keeps a blob.
-fn file_of(bench: &Bench, server: &Server, layer: &Item) -> PathBuf {
+/// Where a cache keeps a blob, if it has it.
+pub(crate) fn cached(server: &Server, layer: &Item) -> Option<PathBuf> {
     let text = layer.digest.to_string();
     let hex = text.trim_start_matches("sha256:");
     let places = [
@@ -138,12 +138,5 @@ fn file_of(bench: &Bench, server: &Server, layer: &Item) -> PathBuf {
             .join(hex)
             .join("data"),
     ];
-    let served = bench
-        .content
-        .document_root
-        .join(layer.path.trim_start_matches('/'));
-    places
-        .into_iter()
-        .find(|path| path.exists())
-        .unwrap_or(served)
+    places.into_iter().find(|path| path.exists())
 }
