@@ -119,7 +119,7 @@ impl Staged {
             return Err(Error::TooLong { digest, length });
         }
         if !piece.is_empty() {
-            self.pen.append(piece);
+            self.pen.append(&piece);
             self.appended = appended;
         }
         if self.length.is_none() && appended > self.checked_to {

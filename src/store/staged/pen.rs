@@ -1,17 +1,17 @@
-//! Writing and hashing a growing file, off the async workers and side by side.
+//! Writing and hashing a growing file, off the async workers.
 //!
-//! Pieces queue up for two blocking tasks: one writes, one hashes, each takes what has come since it
-//! last looked. So network, disk and hash work at the same time, small pieces become large writes, and
-//! an idle task takes a piece at once. The frontier moves over bytes that are in the file, whether
-//! they are hashed yet or not: the digest is a matter of the end.
+//! Pieces are copied together while a blocking task writes and hashes what came before, so network and
+//! disk work side by side, small pieces become large writes, and an idle task takes a piece at once.
+//! The copy is cheap: it lets the upstream connection read into the same memory again and again, where
+//! new memory for each piece costs more than all that is done with it. The frontier moves over bytes
+//! that are in the file, whether they are hashed yet or not: the digest is a matter of the end.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 use tokio::sync::{Notify, watch};
 
@@ -19,11 +19,11 @@ use crate::oci::{Algorithm, Digest, Hasher};
 
 use super::Claim;
 
-/// Bytes that wait for one task at most; whoever brings more waits too. The batch that it works on
+/// Bytes that wait for the task at most; whoever brings more waits too. The batch that it works on
 /// comes on top.
-const QUEUE_BYTES_MAX: usize = 1 << 20;
-/// Pieces of one write call; Linux takes 1024.
-const SLICES_MAX: usize = 256;
+const QUEUE_BYTES_MAX: usize = 512 << 10;
+/// Written at once, and then hashed while it is still near the processor.
+const PART_BYTES: usize = 1 << 20;
 /// Read at a time when a partial file is hashed again.
 const REHASH_BYTES: usize = 1 << 20;
 
@@ -35,7 +35,7 @@ pub(super) struct Pen {
     /// Bytes that are in the file.
     frontier: watch::Sender<u64>,
     work: Mutex<Work>,
-    /// A task took what was queued, lay down or failed. One waits for it at most: the [`Staged`].
+    /// The task took what was queued, lay down or failed. One waits for it at most: the [`Staged`].
     ///
     /// [`Staged`]: super::Staged
     moved: Notify,
@@ -45,43 +45,20 @@ pub(super) struct Pen {
 
 #[derive(Debug)]
 struct Work {
-    /// How far the file is written.
-    writing: Queue<u64>,
-    hashing: Queue<Hasher>,
+    /// What waits for the task.
+    queue: Vec<u8>,
+    /// With the task while it works.
+    ink: Option<Ink>,
     failed: Option<Arc<io::Error>>,
-    /// One of the tools is lost.
+    /// The ink is lost.
     panicked: bool,
 }
 
-/// What waits for one task.
-#[derive(Debug)]
-struct Queue<T> {
-    pieces: Vec<Bytes>,
-    bytes: usize,
-    /// With the task while it works.
-    tool: Option<T>,
-}
-
-impl<T> Queue<T> {
-    fn new(tool: T) -> Self {
-        Queue {
-            pieces: Vec::new(),
-            bytes: 0,
-            tool: Some(tool),
-        }
-    }
-
-    /// The tool, where the task has lain down.
-    fn push(&mut self, piece: Bytes) -> Option<T> {
-        self.bytes += piece.len();
-        self.pieces.push(piece);
-        self.tool.take()
-    }
-
-    fn clear(&mut self) {
-        self.bytes = 0;
-        self.pieces.clear();
-    }
+/// How far the writing has come.
+#[derive(Debug, Clone)]
+struct Ink {
+    hasher: Hasher,
+    written: u64,
 }
 
 impl Pen {
@@ -105,8 +82,8 @@ impl Pen {
             algorithm,
             frontier: watch::Sender::new(written),
             work: Mutex::new(Work {
-                writing: Queue::new(written),
-                hashing: Queue::new(hasher),
+                queue: Vec::new(),
+                ink: Some(Ink { hasher, written }),
                 failed: None,
                 panicked: false,
             }),
@@ -120,62 +97,55 @@ impl Pen {
     }
 
     /// Queues a piece and sees to it that it gets written and hashed.
-    pub(super) fn append(self: &Arc<Self>, piece: Bytes) {
-        let (written, hasher) = {
+    pub(super) fn append(self: &Arc<Self>, piece: &[u8]) {
+        let idle = {
             let mut work = self.work();
             if work.failed.is_some() {
                 return;
             }
-            let written = work.writing.push(piece.clone());
-            (written, work.hashing.push(piece))
+            work.queue.extend_from_slice(piece);
+            work.ink.take()
         };
-        if let Some(written) = written {
+        if let Some(ink) = idle {
             let pen = Arc::clone(self);
-            tokio::task::spawn_blocking(move || pen.write(written));
-        }
-        if let Some(hasher) = hasher {
-            let pen = Arc::clone(self);
-            tokio::task::spawn_blocking(move || pen.hash(hasher));
+            tokio::task::spawn_blocking(move || pen.write(ink));
         }
     }
 
     /// Waits while too much is queued.
     pub(super) async fn catch_up(&self) -> Result<(), Arc<io::Error>> {
-        self.wait_until(|work| work.writing.bytes.max(work.hashing.bytes) < QUEUE_BYTES_MAX)
+        self.wait_until(|work| work.queue.len() < QUEUE_BYTES_MAX)
             .await
     }
 
     /// Waits until everything is written and hashed.
     pub(super) async fn flush(&self) -> Result<(), Arc<io::Error>> {
-        self.wait_until(Work::is_at_rest).await
+        self.wait_until(|work| work.ink.is_some()).await
     }
 
     /// What has been written, and its digest. Call it after [`Pen::flush`].
     pub(super) fn finish(&self) -> Option<(Digest, u64)> {
-        let work = self.work();
-        let hasher = work.hashing.tool.clone()?;
-        Some((hasher.finish(), work.writing.tool?))
+        let ink = self.work().ink.clone()?;
+        Some((ink.hasher.finish(), ink.written))
     }
 
     /// Empties the file. What was queued is not written any more.
     pub(super) async fn restart(&self) -> Result<(), Arc<io::Error>> {
-        {
-            let mut work = self.work();
-            work.writing.clear();
-            work.hashing.clear();
-        }
+        self.work().queue.clear();
         // A failure is part of what is thrown away, but nobody may write any more.
         self.wait(|work| match work.panicked {
             true => Some(Err(Arc::new(panicked()))),
-            false => work.is_at_rest().then_some(Ok(())),
+            false => work.ink.is_some().then_some(Ok(())),
         })
         .await?;
         self.file.set_len(0).map_err(Arc::new)?;
         {
             let mut work = self.work();
             work.failed = None;
-            work.writing.tool = Some(0);
-            work.hashing.tool = Some(Hasher::new(self.algorithm));
+            work.ink = Some(Ink {
+                hasher: Hasher::new(self.algorithm),
+                written: 0,
+            });
         }
         self.frontier.send_replace(0);
         Ok(())
@@ -211,56 +181,29 @@ impl Pen {
         }
     }
 
-    fn write(&self, written: u64) {
-        self.work_off(
-            |work| &mut work.writing,
-            written,
-            |written, batch| {
-                write(&self.file, written, batch)?;
-                self.frontier.send_replace(*written);
-                Ok(())
-            },
-        );
-    }
-
-    fn hash(&self, hasher: Hasher) {
-        self.work_off(
-            |work| &mut work.hashing,
-            hasher,
-            |hasher, batch| {
-                batch.iter().for_each(|piece| hasher.update(piece));
-                Ok(())
-            },
-        );
-    }
-
-    /// A task: takes what is queued until nothing is, then lies down.
-    fn work_off<T>(
-        &self,
-        queue_of: fn(&mut Work) -> &mut Queue<T>,
-        mut tool: T,
-        work_on: impl Fn(&mut T, &[Bytes]) -> io::Result<()>,
-    ) {
+    /// The task: takes what is queued until nothing is, then lies down.
+    fn write(&self, mut ink: Ink) {
         let fallen = Fallen { pen: self };
+        let mut batch = Vec::new();
         loop {
-            let batch = {
+            batch.clear();
+            {
                 let mut work = self.work();
-                let queue = queue_of(&mut work);
-                if queue.pieces.is_empty() {
-                    queue.tool = Some(tool);
+                if work.queue.is_empty() {
+                    // Nothing stays with a transfer that has come to a halt.
+                    work.queue = Vec::new();
+                    work.ink = Some(ink);
                     break;
                 }
-                queue.bytes = 0;
-                mem::take(&mut queue.pieces)
-            };
+                mem::swap(&mut work.queue, &mut batch);
+            }
             // There is room for the next pieces while these are worked on.
             self.moved.notify_one();
-            if let Err(error) = work_on(&mut tool, &batch) {
+            if let Err(error) = self.write_batch(&mut ink, &batch) {
                 let mut work = self.work();
                 work.failed = Some(Arc::new(error));
-                work.writing.clear();
-                work.hashing.clear();
-                queue_of(&mut work).tool = Some(tool);
+                work.queue.clear();
+                work.ink = Some(ink);
                 break;
             }
         }
@@ -268,14 +211,18 @@ impl Pen {
         self.moved.notify_one();
     }
 
+    fn write_batch(&self, ink: &mut Ink, batch: &[u8]) -> io::Result<()> {
+        for part in batch.chunks(PART_BYTES) {
+            self.file.write_all_at(part, ink.written)?;
+            ink.written += part.len() as u64;
+            self.frontier.send_replace(ink.written);
+            ink.hasher.update(part);
+        }
+        Ok(())
+    }
+
     fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Work {
-    fn is_at_rest(&self) -> bool {
-        self.writing.tool.is_some() && self.hashing.tool.is_some()
     }
 }
 
@@ -297,24 +244,4 @@ impl Drop for Fallen<'_> {
 
 fn panicked() -> io::Error {
     io::Error::other("writing or hashing panicked")
-}
-
-/// Writes the batch at `written`, which moves on.
-fn write(file: &File, written: &mut u64, batch: &[Bytes]) -> io::Result<()> {
-    for pieces in batch.chunks(SLICES_MAX) {
-        let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        let mut rest = &mut slices[..];
-        IoSlice::advance_slices(&mut rest, 0);
-        while !rest.is_empty() {
-            let wrote = match rustix::io::pwritev(file, rest, *written) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(wrote) => wrote,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            *written += wrote as u64;
-            IoSlice::advance_slices(&mut rest, wrote);
-        }
-    }
-    Ok(())
 }
