@@ -75,6 +75,21 @@ pub(crate) fn one_client(bench: &Bench, sheet: &mut Sheet) -> Result<()> {
     Ok(())
 }
 
+/// One client, one large blob, from an upstream that holds each connection to a rate.
+pub(crate) fn throttled(bench: &Bench, sheet: &mut Sheet) -> Result<()> {
+    let image = &bench.content.throttled;
+    let layers = || image.layers.iter().map(ask).collect();
+    let straight = pull(&bench.throttled, layers())?;
+    sheet.add("throttled", "upstream", straight.seconds);
+    if bench.weir.is_some() {
+        let server = bench.site.weir("throttled-weir", &bench.throttled, false)?;
+        pull(&server.place, vec![ask(&image.by_tag)])?;
+        let report = pull(&server.place, layers())?;
+        sheet.add("throttled", "weir", report.seconds);
+    }
+    Ok(())
+}
+
 /// A hundred clients, one large blob, cold; beside it the same from nginx, warm.
 pub(crate) fn herd(bench: &Bench, sheet: &mut Sheet) -> Result<()> {
     let image = &bench.content.large;

@@ -44,6 +44,8 @@ pub(crate) struct Content {
     pub(crate) eight: Image,
     /// One layer of 512 MiB.
     pub(crate) large: Image,
+    /// One layer of 256 MiB.
+    pub(crate) throttled: Image,
     /// Sixteen layers of 2 MiB; its manifest is as long as most are.
     pub(crate) usual: Image,
 }
@@ -56,6 +58,7 @@ impl Content {
             warm: maker.image("bench/warm", &[64 * MIB])?,
             eight: maker.image("bench/eight", &[64 * MIB; 8])?,
             large: maker.image("bench/large", &[512 * MIB])?,
+            throttled: maker.image("bench/throttled", &[256 * MIB])?,
             usual: maker.usual()?,
             registry_root: maker.registry_root,
             document_root: maker.document_root,

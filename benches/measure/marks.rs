@@ -54,7 +54,7 @@ const BLOB_SPEED: &[Mark] = &[LeastTimes(1.3, "nginx"), LeastTimes(2.0, "distrib
 const MANIFEST_RATE: &[Mark] = &[LeastTimes(0.8, "nginx"), LeastTimes(3.0, "distribution")];
 const MANIFEST_P99: &[Mark] = &[MostTimes(1.25, "nginx"), MostTimes(0.34, "distribution")];
 
-pub(crate) static ROWS: [Row; 34] = [
+pub(crate) static ROWS: [Row; 35] = [
     row(
         "blob-4-cpu",
         "warm blob, 4 connections, CPU s/GiB",
@@ -118,6 +118,11 @@ pub(crate) static ROWS: [Row; 34] = [
         &[MostTimes(1.1, "upstream")],
     ),
     row("cold-cpu", "the same, CPU s/GiB", &[]),
+    row(
+        "throttled",
+        "cold blob of 256 MiB, upstream holds a connection to 32 MiB/s, s",
+        &[MostTimes(1.0, "upstream")],
+    ),
     row(
         "herd",
         "100 clients on one cold blob of 512 MiB (nginx, upstream: warm), last done, s",

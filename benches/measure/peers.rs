@@ -19,7 +19,7 @@ use super::index;
 use super::load::Ask;
 use super::process::Process;
 use super::seed::Seed;
-use super::servers::{Certificate, Server, Site, pull};
+use super::servers::{Certificate, Server, Site, Static, pull};
 use super::sheet::Sheet;
 use super::size;
 use super::warm;
@@ -53,6 +53,7 @@ pub(crate) struct Bench {
     pub(crate) upstream: Server,
     pub(crate) nginx: Server,
     pub(crate) nginx_tls: Place,
+    pub(crate) throttled: Place,
     pub(crate) distribution: Server,
     pub(crate) weir: Option<Server>,
     pub(crate) weir_tls: Option<Server>,
@@ -71,7 +72,11 @@ impl Bench {
             folder,
         };
         let upstream = site.upstream()?;
-        let (nginx, nginx_tls) = site.nginx_static()?;
+        let Static {
+            server: nginx,
+            tls: nginx_tls,
+            throttled,
+        } = site.nginx_static()?;
         let distribution = site.distribution("distribution", &upstream.place)?;
         let has_weir = settings.weir.is_some();
         let seeded = settings.seeded;
@@ -97,6 +102,7 @@ impl Bench {
             upstream,
             nginx,
             nginx_tls,
+            throttled,
             distribution,
             weir,
             weir_tls,
@@ -217,6 +223,7 @@ impl Bench {
             part("busy", warm::manifests_beside_cold_reads)?;
             part("first-byte", cold::first_byte)?;
             part("cold", cold::one_client)?;
+            part("throttled", cold::throttled)?;
             part("herd", cold::herd)?;
             part("memory", size::memory)?;
             part("size", size::binary_and_start)?;

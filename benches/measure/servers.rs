@@ -24,6 +24,14 @@ pub(crate) struct Server {
     pub(crate) cache: PathBuf,
 }
 
+/// nginx on the document root, and where else it listens.
+pub(crate) struct Static {
+    pub(crate) server: Server,
+    pub(crate) tls: Place,
+    /// Where it holds each connection to 32 MiB a second.
+    pub(crate) throttled: Place,
+}
+
 /// What all servers share.
 pub(crate) struct Site {
     /// Configurations, logs and caches go here.
@@ -138,33 +146,41 @@ impl Site {
         self.start(name, &mut command, address, root)
     }
 
-    /// nginx with sendfile and two workers on the document root; where it listens with TLS.
-    pub(crate) fn nginx_static(&self) -> Result<(Server, Place)> {
-        let (address, tls) = (free_address()?, free_address()?);
+    /// nginx with sendfile and two workers on the document root.
+    pub(crate) fn nginx_static(&self) -> Result<Static> {
+        let (address, tls, throttled) = (free_address()?, free_address()?, free_address()?);
         let Certificate { file, key, client } = &self.certificate;
+        let manifests =
+            "location ~ /manifests/ { default_type application/vnd.oci.image.manifest.v1+json; }";
         let servers = format!(
             "types {{}}\n\
              default_type application/octet-stream;\n\
+             root '{}';\n\
              server {{\n  \
                listen {address};\n  \
                listen {tls} ssl;\n  \
                ssl_certificate '{}';\n  ssl_certificate_key '{}';\n  \
                ssl_protocols TLSv1.2 TLSv1.3;\n  \
-               root '{}';\n  \
-               location ~ /manifests/ {{ default_type application/vnd.oci.image.manifest.v1+json; }}\n\
+               {manifests}\n\
+             }}\n\
+             server {{\n  \
+               listen {throttled};\n  \
+               limit_rate 32m;\n  \
+               {manifests}\n\
              }}\n",
+            self.document_root.display(),
             file.display(),
             key.display(),
-            self.document_root.display(),
         );
         let server = self.nginx("nginx", &servers, address, &self.document_root)?;
-        Ok((
+        Ok(Static {
             server,
-            Place {
+            tls: Place {
                 address: tls,
                 tls: Some(Arc::clone(client)),
             },
-        ))
+            throttled: Place::plain(throttled),
+        })
     }
 
     /// nginx as a caching reverse proxy that lets one request for a thing through at a time, empty.

@@ -90,6 +90,13 @@ impl Store {
         }
         shared.loaded.store(true, Ordering::Release);
         self.keep_reserve();
+        self.load_links(go_on);
+    }
+
+    /// Takes into memory which repository names what, where it is not there: at the start, and after
+    /// the index was opened again. Until then the index is asked, which takes longer.
+    pub fn load_links(&self, go_on: &dyn Fn() -> bool) {
+        self.shared.index.load_links(go_on);
     }
 
     /// Asks the upkeep for something; soon done, not yet when this returns. The store itself asks for

@@ -125,7 +125,12 @@ impl Upkeep {
 
     async fn mend_index(&self, cancel: &CancellationToken) {
         while pause(MEND_EVERY, cancel).await {
-            self.blocking(Task::Index, Store::mend_index).await;
+            let go_on = cancel.clone();
+            let mend = move |store: &Store| {
+                store.mend_index();
+                store.load_links(&|| !go_on.is_cancelled());
+            };
+            self.blocking(Task::Index, mend).await;
         }
     }
 

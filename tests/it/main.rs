@@ -10,6 +10,7 @@ mod architecture;
 mod bad_requests;
 mod bad_upstream;
 mod blobs;
+mod bursts;
 mod cli;
 mod client_logins;
 mod client_rights;

@@ -22,6 +22,8 @@ use super::{Index, TagRecord, record};
 
 /// Rows that are looked at between two questions whether to go on.
 const ROWS_AT_ONCE: usize = 1000;
+/// Links that are taken into memory while whoever notes one waits.
+const LINKS_AT_ONCE: usize = 128;
 
 impl Index {
     /// A number above all that were given out.
@@ -105,36 +107,51 @@ impl Index {
         go_on: &dyn Fn() -> bool,
     ) {
         let oldest_seconds = seconds(oldest);
-        self.retain(
+        self.each_row(
             go_on,
             |trees| &trees.links,
             |key, value| {
                 let linked_at = record::decode_seconds(value);
                 let digest = record::read_link(key);
-                linked_at.is_some_and(|at| at >= oldest_seconds)
-                    || digest.is_some_and(|digest| is_stored(&digest))
+                let stays = linked_at.is_some_and(|at| at >= oldest_seconds)
+                    || digest.is_some_and(|digest| is_stored(&digest));
+                if !stays {
+                    let mut links = self.links.change();
+                    if self.remove_unchanged(|trees| &trees.links, key, value) {
+                        links.remove(key);
+                    }
+                }
             },
         );
-        self.retain(
+        self.links.change().reconsider();
+        self.each_row(
             go_on,
             |trees| &trees.tags,
-            |_, value| {
-                TagRecord::decode(value)
-                    .is_some_and(|record| record.checked_at >= oldest || is_stored(&record.digest))
+            |key, value| {
+                let stays = TagRecord::decode(value)
+                    .is_some_and(|record| record.checked_at >= oldest || is_stored(&record.digest));
+                if !stays {
+                    self.remove_unchanged(|trees| &trees.tags, key, value);
+                }
             },
         );
-        self.retain(
+        self.each_row(
             go_on,
             |trees| &trees.media_types,
-            |key, _| record::split_digest(key).is_some_and(|(digest, _)| is_stored(&digest)),
+            |key, value| {
+                let digest = record::split_digest(key);
+                if !digest.is_some_and(|(digest, _)| is_stored(&digest)) {
+                    self.remove_unchanged(|trees| &trees.media_types, key, value);
+                }
+            },
         );
     }
 
-    fn retain(
+    fn each_row(
         &self,
         go_on: &dyn Fn() -> bool,
         tree: impl Fn(&Trees) -> &sled::Tree,
-        stays: impl Fn(&[u8], &[u8]) -> bool,
+        visit: impl Fn(&IVec, &IVec),
     ) {
         let mut from = Bound::Unbounded;
         while go_on() {
@@ -148,15 +165,57 @@ impl Index {
             };
             from = Bound::Excluded(last.clone());
             for (key, value) in &rows {
-                if !stays(key, value) {
-                    // Not when it was noted anew meanwhile.
-                    self.ask(IndexOperation::Write, |trees| {
-                        tree(trees)
-                            .compare_and_swap(key, Some(value), None::<IVec>)
-                            .map(drop)
-                    });
-                }
+                visit(key, value);
             }
+        }
+    }
+
+    /// Removes a row; not when it was noted anew meanwhile.
+    fn remove_unchanged(
+        &self,
+        tree: impl Fn(&Trees) -> &sled::Tree,
+        key: &IVec,
+        value: &IVec,
+    ) -> bool {
+        let removed = self.ask(IndexOperation::Write, |trees| {
+            tree(trees).compare_and_swap(key, Some(value), None::<IVec>)
+        });
+        matches!(removed, Some(Ok(())))
+    }
+
+    /// Takes all links into memory, where they are not there yet. Takes as long as there are links;
+    /// `go_on` is asked now and then.
+    pub(in crate::store) fn load_links(&self, go_on: &dyn Fn() -> bool) {
+        let Some(era) = self.links.wanted_in() else {
+            return;
+        };
+        let mut from = Bound::Unbounded;
+        while go_on() {
+            // Read without the lock, which whoever notes a link waits for.
+            let removals = self.links.change().removals();
+            let rows = self.ask(IndexOperation::Read, |trees| {
+                let rows = trees
+                    .links
+                    .range::<IVec, _>((from.clone(), Bound::Unbounded));
+                let keys = rows.keys().take(LINKS_AT_ONCE);
+                keys.collect::<sled::Result<Vec<_>>>()
+            });
+            let mut links = self.links.change();
+            // What was read before another was opened says nothing of that one.
+            let Some(rows) = rows.filter(|_| links.era() == era) else {
+                return;
+            };
+            if links.removals() != removals {
+                continue;
+            }
+            let Some(last) = rows.last() else {
+                links.fill();
+                return;
+            };
+            for key in &rows {
+                links.put(key);
+            }
+            from = Bound::Excluded(last.clone());
         }
     }
 
@@ -194,6 +253,8 @@ impl Index {
             self.note(IndexOperation::Open, &fault);
         }
         *trees = self.open_or_begin();
+        // Nobody who holds this waits for the trees.
+        self.links.change().begin_era();
     }
 }
 

@@ -5,7 +5,11 @@
 
 mod database;
 mod kept;
+mod links;
+mod prints;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,6 +24,7 @@ use super::metrics::{IndexOperation, Metrics};
 use super::shared::seconds;
 
 use database::{Fault, Trees};
+use links::{LINKS_MAX, Links};
 pub use record::TagRecord;
 
 /// The index of one cache directory. Every method is quick.
@@ -28,6 +33,7 @@ pub struct Index {
     /// Opened by whoever needs it first, so that a large one holds up no start. `None` within while
     /// there is none to be had, on a full disk for example.
     trees: OnceLock<RwLock<Option<Trees>>>,
+    links: Links,
     path: PathBuf,
     clock: Clock,
     metrics: Metrics,
@@ -46,6 +52,7 @@ impl Index {
     pub(super) fn new(layout: &Layout, clock: Clock, metrics: Metrics) -> Self {
         Index {
             trees: OnceLock::new(),
+            links: Links::new(LINKS_MAX),
             path: layout.index(),
             clock,
             metrics,
@@ -146,19 +153,28 @@ impl Index {
     /// Notes that manifests of this repository name these digests.
     pub fn link(&self, target: &Target, digests: &mut dyn Iterator<Item = Digest>) {
         let now = record::encode_seconds(seconds(self.clock.now()));
-        // One by one: a batch would hold up everybody else's reads.
-        self.ask(IndexOperation::Write, |trees| {
-            for digest in digests {
-                trees
-                    .links
-                    .insert(record::link_key(target, &digest), &now)?;
+        for digest in digests {
+            let key = record::link_key(target, &digest);
+            // One by one: who held this for all of them would hold up everybody else.
+            let mut links = self.links.change();
+            let noted = self.ask(IndexOperation::Write, |trees| {
+                trees.links.insert(&key, &now)
+            });
+            if noted.is_none() {
+                return;
             }
-            Ok(())
-        });
+            links.put(&key);
+        }
     }
 
     pub fn is_linked(&self, target: &Target, digest: &Digest) -> bool {
         let key = record::link_key(target, digest);
+        let known = self.links.contains(&key);
+        known.unwrap_or_else(|| self.has_link(&key))
+    }
+
+    /// What sled says.
+    fn has_link(&self, key: &[u8]) -> bool {
         self.ask(IndexOperation::Read, |trees| trees.links.contains_key(key))
             .unwrap_or(false)
     }

@@ -19,5 +19,5 @@ pub use house::{House, Weir};
 pub use logs::Logs;
 pub use pull::{blob_path, manifest_path};
 pub use time::HeldTime;
-pub use upstream::{Auth, Fault, Gate, On, Upstream};
+pub use upstream::{Auth, Bursts, Fault, Gate, On, Upstream};
 pub use wait::{eventually, eventually_async};

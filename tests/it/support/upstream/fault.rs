@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Gate, On};
+use super::{Bursts, Gate, On};
 
 #[derive(Debug, Clone)]
 pub enum Fault {
@@ -42,6 +42,8 @@ pub enum Fault {
     Header(&'static str, String),
     /// The body goes out as the gate lets it.
     Behind(Gate),
+    /// The body goes out in bursts.
+    InBursts(Bursts),
     /// Not even the status line leaves before the gate opens.
     SilentBehind(Gate),
     /// The answer comes this much later.

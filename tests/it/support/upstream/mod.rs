@@ -2,6 +2,7 @@
 //!
 //! Faults are queued, not mocked; everything that it saw can be asked for afterwards.
 
+mod bursts;
 mod cdn;
 mod fault;
 mod gate;
@@ -22,6 +23,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use weir::oci::Digest;
 
+pub use self::bursts::Bursts;
 pub use self::fault::Fault;
 pub use self::gate::Gate;
 pub use self::log::{On, Seen};

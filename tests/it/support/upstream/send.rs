@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::json;
 
+use super::bursts::Bursting;
 use super::fault::Fault;
 use super::log::Seen;
 use super::site::Wire;
@@ -82,6 +83,7 @@ struct Sending {
     cut_at: Option<usize>,
     endless: bool,
     gate: Option<Gate>,
+    bursting: Option<Bursting>,
     wire: Arc<Wire>,
     seen: Arc<Seen>,
     /// Flushes of the wire when the last piece was handed over.
@@ -143,7 +145,8 @@ pub(super) async fn spoil(reply: Reply, fault: Option<&Fault>) -> Reply {
             | Fault::ClaimsMore(_)
             | Fault::NoLength
             | Fault::Endless
-            | Fault::Behind(_),
+            | Fault::Behind(_)
+            | Fault::InBursts(_),
         )
         | None => {}
     }
@@ -165,6 +168,7 @@ pub(super) fn send(
         cut_at: None,
         endless: false,
         gate: None,
+        bursting: None,
         flushes: wire.flushes(),
         wire,
         seen,
@@ -206,6 +210,7 @@ impl Sending {
                 self.endless = true;
             }
             Some(Fault::Behind(gate)) => self.gate = Some(gate),
+            Some(Fault::InBursts(bursts)) => self.bursting = Some(bursts.begin()),
             Some(
                 Fault::Status(_)
                 | Fault::Answer { .. }
@@ -239,6 +244,9 @@ impl Sending {
         }
         if let Some(gate) = &self.gate {
             length = gate.pass(length).await;
+        }
+        if let Some(bursting) = &mut self.bursting {
+            length = bursting.pass(length).await;
         }
         let piece = self.content.slice(self.at..self.at + length);
         self.at += length;
