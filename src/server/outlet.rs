@@ -1,8 +1,9 @@
 //! How bytes leave a file: mapped, so that the kernel copies them straight from the page cache to
-//! the socket, or through a buffer, where weir has to see them itself.
+//! the socket, or through a buffer, where weir has to see them itself or they come from the disk.
 //!
-//! The disk is never waited for on an async worker: what is not in memory is brought in by a thread
-//! that may block.
+//! The disk is never waited for on an async worker: what is not in memory is read by a thread that
+//! may block. From then on that thread reads all of the body, also what the kernel has read ahead:
+//! the first to touch what has come from the disk pays for it, and on a worker everybody waits.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -21,7 +22,8 @@ use super::readers::Readers;
 /// What is mapped at once, and where mappings end: at multiples of it. Measured: smaller ones cost
 /// more, in page tables and in switches between sender and receiver, bigger ones gain nothing.
 const WINDOW_BYTES: u64 = 4 << 20;
-/// The same where the disk has to be waited for, so that the first byte does not wait for long.
+/// The same where the disk has to be waited for, which holds the lock of the address space while it
+/// lasts: only where nothing else can be done.
 const COLD_WINDOW_BYTES: u64 = 1 << 20;
 /// Below this, copying costs less than mapping, as long as there are buffers to copy into.
 const MAP_FROM_BYTES: u64 = 1 << 20;
@@ -51,6 +53,7 @@ impl Outlets {
             shared: self.clone(),
             maps: true,
             can_ask: true,
+            waited: false,
         }
     }
 
@@ -70,6 +73,8 @@ pub(super) struct Outlet {
     maps: bool,
     /// Whether the file system can say "not in memory" instead of waiting for the disk.
     can_ask: bool,
+    /// Whether the disk had to be waited for.
+    waited: bool,
 }
 
 impl Outlet {
@@ -85,9 +90,10 @@ impl Outlet {
             true => MAP_FROM_BYTES,
             false => MAP_WITHOUT_BUFFERS_FROM_BYTES,
         };
-        if self.maps && length >= map_from {
+        if self.maps && length >= map_from && !self.leaves_to_readers() {
             match self.map(file, offset, length).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(None) => {}
                 // This file system or kernel does not do it; what is wrong with the disk shows
                 // again when it is read.
                 Err(_) => self.maps = false,
@@ -96,10 +102,27 @@ impl Outlet {
         self.read(file, offset, length).await
     }
 
-    async fn map(&mut self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
+    fn leaves_to_readers(&self) -> bool {
+        self.waited && self.shared.buffers.has_big()
+    }
+
+    /// `None`: better read than mapped.
+    async fn map(
+        &mut self,
+        file: &Arc<File>,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<Option<Bytes>> {
         let window = window(offset, length, WINDOW_BYTES);
         if self.is_in_memory(file, offset, window as u64)? {
-            return Ok(Bytes::from_owner(Mapping::of(file, offset, window)?));
+            let mapping = Mapping::of(file, offset, window)?;
+            return Ok(Some(Bytes::from_owner(mapping)));
+        }
+        if self.can_ask {
+            self.begin_to_wait(file);
+            if self.leaves_to_readers() {
+                return Ok(None);
+            }
         }
         let window = self::window(offset, length, COLD_WINDOW_BYTES);
         let (file, behind) = (file.clone(), offset + window as u64);
@@ -111,7 +134,15 @@ impl Outlet {
             mapping.bring_in()?;
             Ok(mapping)
         });
-        Ok(Bytes::from_owner(bringing.await?))
+        Ok(Some(Bytes::from_owner(bringing.await?)))
+    }
+
+    fn begin_to_wait(&mut self, file: &File) {
+        if !self.waited {
+            self.waited = true;
+            // The kernel reads further ahead. It is only advice.
+            let _ = rustix::fs::fadvise(file, 0, None, Advice::Sequential);
+        }
     }
 
     /// Asks some pages of the stretch.
@@ -131,9 +162,16 @@ impl Outlet {
 
     async fn read(&mut self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
         let mut buffer = self.shared.buffers.take(length);
-        let (mut buffer, filled) = match self.read_now(file, offset, buffer.space(length))? {
+        let now = match self.waited {
+            true => None,
+            false => self.read_now(file, offset, buffer.space(length))?,
+        };
+        let (mut buffer, filled) = match now {
             Some(filled) => (buffer, filled),
             None => {
+                if self.can_ask {
+                    self.begin_to_wait(file);
+                }
                 let file = file.clone();
                 let reading = self.shared.readers.run(move || {
                     let filled = file.read_at(buffer.space(length), offset)?;
@@ -179,4 +217,75 @@ fn window(offset: u64, length: u64, window_bytes: u64) -> usize {
     let left = window_bytes - offset % window_bytes;
     // Not more than a window, which fits.
     left.min(length) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const LENGTH: usize = 3 << 20;
+
+    fn file_of(content: &[u8]) -> Arc<File> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        Arc::new(file)
+    }
+
+    fn content() -> Vec<u8> {
+        (0..LENGTH).map(|n| (n % 251) as u8).collect()
+    }
+
+    /// What comes, and the longest piece of it.
+    async fn all_of(outlet: &mut Outlet, file: &Arc<File>) -> (Vec<u8>, usize) {
+        let (mut came, mut longest) = (Vec::new(), 0);
+        while came.len() < LENGTH {
+            let (offset, length) = (came.len() as u64, (LENGTH - came.len()) as u64);
+            let bytes = outlet.take(file, offset, length).await.unwrap();
+            assert!(!bytes.is_empty());
+            longest = longest.max(bytes.len());
+            came.extend_from_slice(&bytes);
+        }
+        (came, longest)
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_is_mapped() {
+        let content = content();
+        let mut outlet = Outlets::new().to_socket();
+        let (came, longest) = all_of(&mut outlet, &file_of(&content)).await;
+        assert!(came == content);
+        assert!(longest >= 1 << 20, "mapped, not read: {longest}");
+        assert!(!outlet.waited);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_waited_for_the_disk_is_read_by_the_readers_to_its_end() {
+        let content = content();
+        let file = file_of(&content);
+        let outlets = Outlets::new();
+        for mut outlet in [outlets.to_socket(), outlets.to_reader()] {
+            outlet.begin_to_wait(&file);
+            let (came, longest) = all_of(&mut outlet, &file).await;
+            assert!(came == content);
+            assert!(longest < 1 << 20, "read, not mapped: {longest}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_mapped_where_the_buffers_have_run_out() {
+        let content = content();
+        let file = file_of(&content);
+        let outlets = Outlets::new();
+        let mut lent = Vec::new();
+        while outlets.buffers.has_big() {
+            lent.push(outlets.buffers.take(u64::MAX));
+        }
+        let mut outlet = outlets.to_socket();
+        outlet.begin_to_wait(&file);
+        let (came, longest) = all_of(&mut outlet, &file).await;
+        assert!(came == content);
+        assert!(longest >= 1 << 20, "mapped, not read: {longest}");
+    }
 }
