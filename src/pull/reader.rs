@@ -25,6 +25,8 @@ pub enum Piece {
         file: Arc<File>,
         offset: u64,
         length: u64,
+        /// More of it is being written.
+        growing: bool,
     },
     Bytes(Bytes),
 }
@@ -74,6 +76,7 @@ impl Reader {
                     file: Arc::clone(&blob.file),
                     offset,
                     length,
+                    growing: false,
                 }))
             }
             From::Growing(growing) => growing.next().await,
@@ -157,6 +160,7 @@ impl Growing {
                 file,
                 offset,
                 length: until - offset,
+                growing: true,
             }));
         }
         if self.end.is_some_and(|end| self.at >= end) {

@@ -1,8 +1,9 @@
 //! How bytes leave a file: mapped, so that the kernel copies them straight from the page cache to
-//! the socket, or through a buffer, where weir has to see them itself.
+//! the socket, or through a buffer, where weir has to see them itself or they come from the disk.
 //!
-//! The disk is never waited for on an async worker: what is not in memory is brought in by a thread
-//! that may block.
+//! The disk is never waited for on an async worker: what is not in memory is read by a thread that
+//! may block. From then on that thread reads all of the body, also what the kernel has read ahead:
+//! the first to touch what has come from the disk pays for it, and on a worker everybody waits.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -22,7 +23,8 @@ use super::windows::{Sender, Windows};
 /// What is mapped at once, and where mappings end: at multiples of it. Measured: smaller ones cost
 /// more, in page tables and in switches between sender and receiver, bigger ones gain nothing.
 const WINDOW_BYTES: u64 = 4 << 20;
-/// The same where the disk has to be waited for, so that the first byte does not wait for long.
+/// The same where the disk has to be waited for, which holds the lock of the address space while it
+/// lasts: only where nothing else can be done.
 const COLD_WINDOW_BYTES: u64 = 1 << 20;
 /// Below this, copying costs less than mapping, as long as there are buffers to copy into.
 const MAP_FROM_BYTES: u64 = 1 << 20;
@@ -54,6 +56,8 @@ impl Outlets {
             shared: self.clone(),
             maps: true,
             can_ask: true,
+            growing: false,
+            waited: false,
             sending: None,
         }
     }
@@ -74,11 +78,21 @@ pub(super) struct Outlet {
     maps: bool,
     /// Whether the file system can say "not in memory" instead of waiting for the disk.
     can_ask: bool,
+    /// Whether the file is still being written. What there is of it was there a moment ago; a page is
+    /// waited for only while the next bytes are put into it.
+    growing: bool,
+    /// Whether the disk had to be waited for.
+    waited: bool,
     /// The file that was mapped last, and the part in what others have mapped of it.
     sending: Option<(Arc<File>, Sender)>,
 }
 
 impl Outlet {
+    /// Whether what comes next is of a file that is still being written.
+    pub(super) fn set_growing(&mut self, growing: bool) {
+        self.growing = growing;
+    }
+
     /// The first bytes of a stretch of `file`; as many as are good to send at once. Empty where the
     /// file ends.
     pub(super) async fn take(
@@ -91,9 +105,10 @@ impl Outlet {
             true => MAP_FROM_BYTES,
             false => MAP_WITHOUT_BUFFERS_FROM_BYTES,
         };
-        if self.maps && length >= map_from {
+        if self.maps && length >= map_from && !self.leaves_to_readers() {
             match self.map(file, offset, length).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(None) => {}
                 // This file system or kernel does not do it; what is wrong with the disk shows
                 // again when it is read.
                 Err(_) => self.maps = false,
@@ -102,19 +117,35 @@ impl Outlet {
         self.read(file, offset, length).await
     }
 
-    async fn map(&mut self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
+    fn leaves_to_readers(&self) -> bool {
+        self.waited && self.shared.buffers.has_big()
+    }
+
+    /// `None`: better read than mapped.
+    async fn map(
+        &mut self,
+        file: &Arc<File>,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<Option<Bytes>> {
         let window = window(offset, length, WINDOW_BYTES);
         let lead = (offset % WINDOW_BYTES) as usize;
         let start = offset - lead as u64;
         if let Some(bytes) = self.sender(file)?.find(start, lead + window) {
-            return Ok(bytes.slice(lead..lead + window));
+            return Ok(Some(bytes.slice(lead..lead + window)));
         }
         if self.is_in_memory(file, offset, window as u64)? {
             let bytes = Bytes::from_owner(Mapping::of(file, offset, window)?);
             if lead == 0 {
                 self.sender(file)?.keep(start, &bytes);
             }
-            return Ok(bytes);
+            return Ok(Some(bytes));
+        }
+        if self.can_ask {
+            self.begin_to_wait(file);
+            if self.leaves_to_readers() {
+                return Ok(None);
+            }
         }
         let window = self::window(offset, length, COLD_WINDOW_BYTES);
         let (file, behind) = (file.clone(), offset + window as u64);
@@ -126,7 +157,15 @@ impl Outlet {
             mapping.bring_in()?;
             Ok(mapping)
         });
-        Ok(Bytes::from_owner(bringing.await?))
+        Ok(Some(Bytes::from_owner(bringing.await?)))
+    }
+
+    fn begin_to_wait(&mut self, file: &File) {
+        if !self.waited && !self.growing {
+            self.waited = true;
+            // The kernel reads further ahead. It is only advice.
+            let _ = rustix::fs::fadvise(file, 0, None, Advice::Sequential);
+        }
     }
 
     fn sender(&mut self, file: &Arc<File>) -> io::Result<&Sender> {
@@ -154,9 +193,16 @@ impl Outlet {
 
     async fn read(&mut self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
         let mut buffer = self.shared.buffers.take(length);
-        let (mut buffer, filled) = match self.read_now(file, offset, buffer.space(length))? {
+        let now = match self.waited {
+            true => None,
+            false => self.read_now(file, offset, buffer.space(length))?,
+        };
+        let (mut buffer, filled) = match now {
             Some(filled) => (buffer, filled),
             None => {
+                if self.can_ask {
+                    self.begin_to_wait(file);
+                }
                 let file = file.clone();
                 let reading = self.shared.readers.run(move || {
                     let filled = file.read_at(buffer.space(length), offset)?;
@@ -209,6 +255,82 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    const LENGTH: usize = 3 << 20;
+
+    fn file_of(content: &[u8]) -> Arc<File> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        Arc::new(file)
+    }
+
+    fn content() -> Vec<u8> {
+        (0..LENGTH).map(|n| (n % 251) as u8).collect()
+    }
+
+    /// What comes, and the longest piece of it.
+    async fn all_of(outlet: &mut Outlet, file: &Arc<File>) -> (Vec<u8>, usize) {
+        let (mut came, mut longest) = (Vec::new(), 0);
+        while came.len() < LENGTH {
+            let (offset, length) = (came.len() as u64, (LENGTH - came.len()) as u64);
+            let bytes = outlet.take(file, offset, length).await.unwrap();
+            assert!(!bytes.is_empty());
+            longest = longest.max(bytes.len());
+            came.extend_from_slice(&bytes);
+        }
+        (came, longest)
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_is_mapped() {
+        let content = content();
+        let mut outlet = Outlets::new().to_socket();
+        let (came, longest) = all_of(&mut outlet, &file_of(&content)).await;
+        assert!(came == content);
+        assert!(longest >= 1 << 20, "mapped, not read: {longest}");
+        assert!(!outlet.waited);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_waited_for_the_disk_is_read_by_the_readers_to_its_end() {
+        let content = content();
+        let file = file_of(&content);
+        let outlets = Outlets::new();
+        for mut outlet in [outlets.to_socket(), outlets.to_reader()] {
+            outlet.begin_to_wait(&file);
+            let (came, longest) = all_of(&mut outlet, &file).await;
+            assert!(came == content);
+            assert!(longest < 1 << 20, "read, not mapped: {longest}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_mapped_where_the_buffers_have_run_out() {
+        let content = content();
+        let file = file_of(&content);
+        let outlets = Outlets::new();
+        let mut lent = Vec::new();
+        while outlets.buffers.has_big() {
+            lent.push(outlets.buffers.take(u64::MAX));
+        }
+        let mut outlet = outlets.to_socket();
+        outlet.begin_to_wait(&file);
+        let (came, longest) = all_of(&mut outlet, &file).await;
+        assert!(came == content);
+        assert!(longest >= 1 << 20, "mapped, not read: {longest}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_still_written_is_not_left_to_the_readers() {
+        let content = content();
+        let file = file_of(&content);
+        let mut outlet = Outlets::new().to_socket();
+        outlet.set_growing(true);
+        outlet.begin_to_wait(&file);
+        let (came, longest) = all_of(&mut outlet, &file).await;
+        assert!(came == content);
+        assert!(longest >= 1 << 20, "mapped, not read: {longest}");
+    }
 
     async fn stretch(outlet: &mut Outlet, file: &Arc<File>, offset: usize, end: usize) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -1,8 +1,8 @@
 //! The threads that wait for the disk.
 //!
-//! They are few: whoever asks for what is in memory is to get at the processors beside them. More of
-//! them would get little more out of a disk. A lower priority was tried and changes nothing: p99 of
-//! manifests beside 8 such readers is 17.2 ms with `nice 19`, and 16.5 ms without.
+//! They are few, and step back where the processors are wanted: whoever asks for what is in memory
+//! is not to wait for those whose bytes come from the disk. More of them would get little more out
+//! of a disk.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
+
+/// How far they step back, as `nice` counts. Measured with manifests being asked for as fast as they
+/// come, beside 8 clients on blobs from the disk, p99 and the blobs' throughput: 0 gives 6.2 ms and
+/// 1.2 GiB/s, 10 gives 3.7 ms and 0.9 GiB/s, 19 gives 4.7 ms and 0.7 GiB/s.
+const STEP_BACK: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -55,6 +60,10 @@ impl Readers {
 }
 
 fn work(waiting: &Mutex<Receiver<Job>>) {
+    // On Linux this is about the thread. A system that forbids it only loses what it is good for.
+    if let Err(error) = rustix::process::nice(STEP_BACK) {
+        tracing::debug!(%error, "a thread that reads from the disk keeps its priority");
+    }
     loop {
         let job = {
             let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,5 +74,31 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
             Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn readers_step_back() {
+        let own = getpriority_process(None).unwrap();
+        let reading = Readers::new().run(|| Ok(getpriority_process(None)?)).await;
+        assert_eq!(reading.unwrap(), (own + STEP_BACK).min(19));
+    }
+
+    #[tokio::test]
+    async fn a_panic_stays_in_its_request() {
+        let readers = Readers::new();
+        for _ in 0..8 {
+            let panicked = readers
+                .run(|| -> io::Result<()> { panic!("as a test") })
+                .await;
+            assert!(panicked.is_err());
+        }
+        assert_eq!(readers.run(|| Ok(7)).await.unwrap(), 7);
     }
 }

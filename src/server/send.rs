@@ -103,7 +103,9 @@ impl Sending {
                         file,
                         offset,
                         length,
+                        growing,
                     }) => {
+                        self.outlet.set_growing(growing);
                         self.window = Some(Window {
                             file,
                             offset,
