@@ -22,8 +22,12 @@ use super::Claim;
 /// Bytes that wait for the task at most; whoever brings more waits too. The batch that it works on
 /// comes on top.
 const QUEUE_BYTES_MAX: usize = 512 << 10;
-/// Written at once, and then hashed while it is still near the processor.
-const PART_BYTES: usize = 1 << 20;
+/// Written, told to the readers, and then hashed while it is still near the processor.
+const PART_BYTES: usize = 256 << 10;
+/// Written by one call. The page cache keeps what it gets in pieces as large, and large ones are dear
+/// where memory is in many hands, most of all where a host has to give them back: 512 MiB, cold, took
+/// 1.01 s with 1 MiB, 0.96 with 64 KiB and 0.80 with 32 KiB on such a machine.
+const WRITE_BYTES: usize = 64 << 10;
 /// Read at a time when a partial file is hashed again.
 const REHASH_BYTES: usize = 1 << 20;
 
@@ -213,8 +217,10 @@ impl Pen {
 
     fn write_batch(&self, ink: &mut Ink, batch: &[u8]) -> io::Result<()> {
         for part in batch.chunks(PART_BYTES) {
-            self.file.write_all_at(part, ink.written)?;
-            ink.written += part.len() as u64;
+            for piece in part.chunks(WRITE_BYTES) {
+                self.file.write_all_at(piece, ink.written)?;
+                ink.written += piece.len() as u64;
+            }
             self.frontier.send_replace(ink.written);
             ink.hasher.update(part);
         }
