@@ -6,6 +6,8 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use sled::Mode;
 
@@ -34,19 +36,31 @@ impl Trees {
     }
 }
 
-/// Opens the database at `path`, or begins it.
+/// Tries to open a database that was closed a moment ago, and the pause between two.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Opens the database at `path`, or begins it. Blocking.
 pub(super) fn open(path: &Path) -> Result<Trees, Fault> {
-    guarded(|| {
-        sled::Config::default()
-            .path(path)
-            .mode(Mode::HighThroughput)
-            .cache_capacity(CACHE_BYTES)
-            // The upkeep flushes; until then the files are the truth.
-            .flush_every_ms(None)
-            .open()
-    })
-    .and_then(check_schema)
-    .and_then(|database| guarded(|| open_trees(database)))
+    let config = sled::Config::default()
+        .path(path)
+        .mode(Mode::HighThroughput)
+        .cache_capacity(CACHE_BYTES)
+        // The upkeep flushes; until then the files are the truth.
+        .flush_every_ms(None);
+    let mut opened = guarded(|| config.open());
+    // sled's threads may still be at the end of their work on one that was closed, and keep its lock.
+    for _ in 1..TRIES {
+        match &opened {
+            Err(Fault::Sled(sled::Error::Io(error))) if error.to_string().contains("lock") => {}
+            Ok(_) | Err(_) => break,
+        }
+        thread::sleep(PAUSE);
+        opened = guarded(|| config.open());
+    }
+    opened
+        .and_then(check_schema)
+        .and_then(|database| guarded(|| open_trees(database)))
 }
 
 fn check_schema(database: sled::Db) -> Result<sled::Db, Fault> {
