@@ -24,6 +24,13 @@ pub(crate) struct Item {
     pub(crate) path: String,
 }
 
+impl Item {
+    /// The file that nginx serves.
+    pub(crate) fn file_in(&self, document_root: &Path) -> PathBuf {
+        document_root.join(self.path.trim_start_matches('/'))
+    }
+}
+
 /// An image as it can be pulled.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
@@ -63,11 +70,6 @@ impl Content {
             registry_root: maker.registry_root,
             document_root: maker.document_root,
         })
-    }
-
-    /// The file that nginx serves.
-    pub(crate) fn served(&self, item: &Item) -> PathBuf {
-        self.document_root.join(item.path.trim_start_matches('/'))
     }
 
     pub(crate) fn images(&self) -> [&Image; 4] {

@@ -189,8 +189,9 @@ impl Bench {
                 let Some(cached) = warm::cached(server, layer) else {
                     continue;
                 };
-                let linked = fs::remove_file(&cached)
-                    .and_then(|()| fs::hard_link(self.content.served(layer), &cached));
+                let linked = fs::remove_file(&cached).and_then(|()| {
+                    fs::hard_link(layer.file_in(&self.content.document_root), &cached)
+                });
                 linked.with_context(|| cached.display().to_string())?;
             }
         }

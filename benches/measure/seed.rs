@@ -43,7 +43,7 @@ impl Seed {
         let (target, tag) = target_of(&image.by_tag.path)?;
         let media_type = MediaType::new(MANIFEST_TYPE).context("media type")?;
         for item in image.layers.iter().chain([&image.by_digest]) {
-            let served = document_root.join(item.path.trim_start_matches('/'));
+            let served = item.file_in(document_root);
             fs::hard_link(served, self.blobs.join(hex(&item.digest)))?;
         }
         let manifest = &image.by_digest;

@@ -99,7 +99,8 @@ pub(crate) fn manifests_beside_cold_reads(bench: &Bench, sheet: &mut Sheet) -> R
         let manifests = manifest_plan(bench, server, &bench.content.usual.by_digest);
         let layers = bench.content.eight.layers.iter();
         let evicting = layers.map(|layer| Ask {
-            evict: cached(server, layer).or_else(|| Some(bench.content.served(layer))),
+            evict: cached(server, layer)
+                .or_else(|| Some(layer.file_in(&bench.content.document_root))),
             ..Ask::new(layer.path.clone(), layer.length)
         });
         let blobs = Plan {

@@ -268,17 +268,27 @@ mod tests {
         (0..LENGTH).map(|n| (n % 251) as u8).collect()
     }
 
-    /// What comes, and the longest piece of it.
-    async fn all_of(outlet: &mut Outlet, file: &Arc<File>) -> (Vec<u8>, usize) {
+    /// What comes from there to `end`, and the longest piece of it.
+    async fn stretch(
+        outlet: &mut Outlet,
+        file: &Arc<File>,
+        offset: usize,
+        end: usize,
+    ) -> (Vec<u8>, usize) {
         let (mut came, mut longest) = (Vec::new(), 0);
-        while came.len() < LENGTH {
-            let (offset, length) = (came.len() as u64, (LENGTH - came.len()) as u64);
-            let bytes = outlet.take(file, offset, length).await.unwrap();
+        while offset + came.len() < end {
+            let at = offset + came.len();
+            let taken = outlet.take(file, at as u64, (end - at) as u64).await;
+            let bytes = taken.unwrap();
             assert!(!bytes.is_empty());
             longest = longest.max(bytes.len());
             came.extend_from_slice(&bytes);
         }
         (came, longest)
+    }
+
+    async fn all_of(outlet: &mut Outlet, file: &Arc<File>) -> (Vec<u8>, usize) {
+        stretch(outlet, file, 0, LENGTH).await
     }
 
     #[tokio::test]
@@ -332,16 +342,6 @@ mod tests {
         assert!(longest >= 1 << 20, "mapped, not read: {longest}");
     }
 
-    async fn stretch(outlet: &mut Outlet, file: &Arc<File>, offset: usize, end: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while offset + bytes.len() < end {
-            let at = offset + bytes.len();
-            let taken = outlet.take(file, at as u64, (end - at) as u64).await;
-            bytes.extend(taken.unwrap());
-        }
-        bytes
-    }
-
     #[tokio::test]
     async fn responses_that_share_windows_get_the_bytes_that_they_ask_for() {
         let mut content: Vec<u8> = (0..9_500_000u32).map(|at| (at / 7 % 251) as u8).collect();
@@ -361,7 +361,7 @@ mod tests {
                 (6 << 20, 8 << 20),
             ] {
                 for (outlet, file) in &mut each {
-                    let bytes = stretch(outlet, file, offset, end).await;
+                    let (bytes, _) = stretch(outlet, file, offset, end).await;
                     assert!(bytes == content[offset..end], "{offset}..{end} of {length}");
                 }
             }

@@ -17,6 +17,9 @@ use crate::store::error::is_full;
 const CACHE_BYTES: u64 = 4 << 20;
 /// Told apart from an index of another make, which is put aside.
 const SCHEMA: &[u8] = b"weir index 2";
+/// Tries to open a database that was closed a moment ago, and the pause between two.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// One tree for each kind of fact.
 #[derive(Debug, Clone)]
@@ -36,10 +39,6 @@ impl Trees {
     }
 }
 
-/// Tries to open a database that was closed a moment ago, and the pause between two.
-const TRIES: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// Opens the database at `path`, or begins it. Blocking.
 pub(super) fn open(path: &Path) -> Result<Trees, Fault> {
     let config = sled::Config::default()
@@ -48,19 +47,22 @@ pub(super) fn open(path: &Path) -> Result<Trees, Fault> {
         .cache_capacity(CACHE_BYTES)
         // The upkeep flushes; until then the files are the truth.
         .flush_every_ms(None);
-    let mut opened = guarded(|| config.open());
-    // sled's threads may still be at the end of their work on one that was closed, and keep its lock.
-    for _ in 1..TRIES {
-        match &opened {
-            Err(Fault::Sled(sled::Error::Io(error))) if error.to_string().contains("lock") => {}
-            Ok(_) | Err(_) => break,
-        }
-        thread::sleep(PAUSE);
-        opened = guarded(|| config.open());
-    }
-    opened
+    open_unlocked(&config)
         .and_then(check_schema)
         .and_then(|database| guarded(|| open_trees(database)))
+}
+
+/// Waits while the threads of a database that was closed are at the end of their work: until then they
+/// keep its lock.
+fn open_unlocked(config: &sled::Config) -> Result<sled::Db, Fault> {
+    let is_locked = |fault: &Fault| matches!(fault, Fault::Sled(sled::Error::Io(error)) if error.to_string().contains("lock"));
+    for _ in 1..TRIES {
+        match guarded(|| config.open()) {
+            Err(fault) if is_locked(&fault) => thread::sleep(PAUSE),
+            opened => return opened,
+        }
+    }
+    guarded(|| config.open())
 }
 
 fn check_schema(database: sled::Db) -> Result<sled::Db, Fault> {
